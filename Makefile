@@ -1,0 +1,97 @@
+# Every target a developer needs; `make help` lists them.
+
+# The Node that the executable is made of also runs the tools (the machine's own may be older).
+NODE := node_modules/node-linux-$(if $(filter aarch64,$(shell uname -m)),arm64,x64)/bin/node
+# A machine's list of extra certificates would cost every start of Node 30 ms.
+unexport NODE_EXTRA_CA_CERTS
+unexport NODE_OPTIONS
+
+VITEST = $(NODE) node_modules/vitest/vitest.mjs run
+CNI_BIN = /opt/cni/bin
+IMAGE = sriov-cni:$(shell sed -n 's/.*"version": "\(.*\)".*/\1/p' package.json)
+BUILDER = podman
+SOURCES = $(shell find src -name '*.ts')
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 12
+
+build: dist/sriov ## make the executable dist/sriov
+
+install: dist/sriov ## install it in /opt/cni/bin of this host (DESTDIR=, CNI_BIN=)
+	sh deploy/install.sh --dir $(CNI_BIN) install dist/sriov
+
+uninstall: ## remove it again
+	sh deploy/install.sh --dir $(CNI_BIN) uninstall
+
+demo: dist/sriov ## show a real VF in a pod, in the lab
+	$(NODE) lab/cli.ts run lab/demo.sh
+
+test: lint dist/sriov ## run every test: unit, network namespaces, lab
+	$(VITEST)
+
+test-unit: dist/native/sriov.node ## run the unit tests
+	$(VITEST) --project unit
+
+test-netns: dist/sriov ## run the tests in network namespaces, and the budget of instructions
+	$(VITEST) --project netns
+
+test-lab: dist/sriov ## run the tests in the lab; T=pattern picks files
+	$(VITEST) --project lab $(T)
+
+bench: dist/sriov ## measure: start-up, ADD and DEL in the lab, growth; ONLY=start-up,instructions,lab,growth OUT=docs/performance.md
+	$(NODE) bench/main.ts $(if $(ONLY),--only $(ONLY)) $(if $(OUT),--out $(OUT))
+
+soak: dist/sriov ## run all of the crash matrix, storm and fuzz (hours); SEED=2 makes other choices
+	SOAK=1 $(VITEST) test/unit/cni/fuzz test/lab/containerd test/lab/crash test/lab/dpdk test/lab/storm test/lab/fuzz
+
+lab: dist/sriov ## open a shell in the lab, or run a script there: RUN=script.sh PFS=2 FILES="a b"
+	@$(NODE) lab/cli.ts $(if $(RUN),run $(RUN),shell) $(if $(PFS),--pfs $(PFS)) $(addprefix --file ,$(FILES)) $(addprefix --disk ,$(DISKS)) $(if $(filter 0,$(IOMMU)),--no-iommu)
+
+sbom: dist/sriov.cdx.json ## list what the executable is made of: dist/sriov.cdx.json, dist/third-party-licences.txt
+
+image: dist/sriov dist/sriov.cdx.json ## build the DaemonSet's image: IMAGE=, BASE=, BUILDER=docker
+	$(BUILDER) build -f deploy/Containerfile $(if $(BASE),--build-arg BASE=$(BASE)) -t $(IMAGE) .
+
+lint: node_modules/.package-lock.json ## check types, style and formatting
+	$(NODE) node_modules/typescript/bin/tsc --noEmit
+	$(NODE) node_modules/eslint/bin/eslint.js .
+	$(NODE) node_modules/prettier/bin/prettier.cjs --check --log-level warn .
+
+fmt: node_modules/.package-lock.json ## format all sources
+	$(NODE) node_modules/prettier/bin/prettier.cjs --write --log-level warn .
+
+golden: node_modules/.package-lock.json ## capture test/golden/ from iproute2 again
+	$(NODE) test/golden/make.ts
+
+picture: dist/sriov ## take docs/list.svg again, in the lab
+	$(NODE) lab/picture.ts
+
+clean: ## remove what was built
+	rm -rf dist
+
+node_modules/.package-lock.json: package-lock.json
+	sh build/tools.sh
+	npm ci --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+dist/native/sriov.node: src/kernel/native/sriov.c build/native.sh | node_modules/.package-lock.json
+	sh build/native.sh
+
+dist/sriov.js: $(SOURCES) build/bundle.ts package.json node_modules/.package-lock.json
+	$(NODE) build/bundle.ts
+
+# Symbols are 17 MB of it and no help to an operator.
+dist/node: node_modules/.package-lock.json
+	@mkdir -p dist
+	strip -s -o $@ $(NODE)
+
+dist/sriov.cdx.json: build/sbom.ts package.json package-lock.json node_modules/.package-lock.json
+	$(NODE) build/sbom.ts
+
+dist/sriov: dist/sriov.js dist/native/sriov.node dist/node build/pack.ts
+	$(NODE) build/pack.ts
+
+.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*## .*/\1/p' $(MAKEFILE_LIST))

@@ -1,0 +1,97 @@
+/** Bundles src/main.ts with everything it imports into one script, dist/sriov.js, and the operator's tool into another, dist/tool.js. */
+import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { build, type BuildOptions, type Plugin } from 'esbuild';
+
+const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string };
+
+/**
+ * The netlink package loads its addon by file name and pulls in all of `util` and `os` for one constant each (36 of Node's modules: 20 ms
+ * per start). It gets our loader and those constants instead.
+ */
+const netlinkShims: Record<string, string> = {
+  'node-gyp-build': `const { loadAddon } = require(${JSON.stringify(resolve('src/kernel/addon.ts'))});
+    module.exports = () => loadAddon('netlink');`,
+  util: `export const getSystemErrorName = (errno) => 'errno ' + -errno;`,
+  os: `export const constants = { errno: { EADDRINUSE: 98 } }; export const endianness = () => 'LE';`,
+};
+
+const netlinkPackage: Plugin = {
+  name: 'netlink-package',
+  setup(bundler) {
+    bundler.onResolve({ filter: /^(node-gyp-build|util|os)$/ }, ({ path, importer }) =>
+      importer.includes('/node_modules/netlink/') ? { path, namespace: 'netlink-shim' } : undefined,
+    );
+    bundler.onLoad({ filter: /.*/, namespace: 'netlink-shim' }, ({ path }) => ({
+      contents: netlinkShims[path] ?? '',
+      resolveDir: '.',
+    }));
+  },
+};
+
+/**
+ * Most calls parse no IP address, and loading the ip-address package costs 6 million instructions: its classes stand for themselves until
+ * their first use.
+ */
+const lazyIpAddress: Plugin = {
+  name: 'lazy-ip-address',
+  setup(bundler) {
+    bundler.onResolve({ filter: /^ip-address$/ }, ({ path, importer, namespace }) =>
+      namespace === 'file' && !importer.includes('/node_modules/') ? { path, namespace: 'lazy' } : undefined,
+    );
+    bundler.onLoad({ filter: /.*/, namespace: 'lazy' }, () => ({
+      contents: `
+        const first = (name) => new Proxy(function () {}, {
+          construct: (_, args) => Reflect.construct(require('ip-address')[name], args),
+          get: (_, key) => require('ip-address')[name][key],
+        });
+        export const Address4 = first('Address4'), Address6 = first('Address6');`,
+      resolveDir: '.',
+    }));
+  },
+};
+
+/**
+ * V8 reads the whole code cache of a script at every start, so the plugin's script is kept free of the tool. That one is an asset that is
+ * compiled when it is used.
+ */
+const toolAsset: Plugin = {
+  name: 'tool-asset',
+  setup(bundler) {
+    bundler.onResolve({ filter: /^\.\/inspect\/main\.ts$/ }, ({ path }) => ({ path, namespace: 'tool' }));
+    bundler.onLoad({ filter: /.*/, namespace: 'tool' }, () => ({
+      contents: `
+        const tool = { exports: {} };
+        const source = process.getBuiltinModule('node:sea').getAsset('tool', 'utf8');
+        new Function('require', 'module', 'exports', source)(require, tool, tool.exports);
+        export const { main } = tool.exports;`,
+    }));
+  },
+};
+
+const common: BuildOptions = {
+  bundle: true,
+  // Identifiers stay: they tell a bug report where it happened, and with esbuild's keepNames every function would be given its name
+  // again at each start (4 million instructions).
+  minifySyntax: true,
+  platform: 'node',
+  target: 'node22',
+  format: 'cjs',
+  mainFields: ['module', 'main'],
+  define: {
+    PACKAGED: 'true',
+    PROGRAM_VERSION: JSON.stringify(version),
+    'import.meta.url': '""',
+    __dirname: '""',
+  },
+  logLevel: 'warning',
+};
+const plugins = [netlinkPackage, lazyIpAddress];
+await build({ ...common, entryPoints: ['src/inspect/main.ts'], outfile: 'dist/tool.js', plugins });
+await build({
+  ...common,
+  minifyWhitespace: true,
+  entryPoints: ['src/main.ts'],
+  outfile: 'dist/sriov.js',
+  plugins: [...plugins, toolAsset],
+});

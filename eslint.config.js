@@ -1,0 +1,75 @@
+import tseslint from 'typescript-eslint';
+
+/** Dependencies point one way: main -> inspect -> cni -> vf, dpdk -> kernel. A folder may import itself and what stands below it. */
+const above = {
+  kernel: ['vf', 'dpdk', 'cni', 'inspect', 'main'],
+  vf: ['cni', 'dpdk', 'inspect', 'main'],
+  dpdk: ['cni', 'inspect', 'main'],
+  cni: ['inspect', 'main'],
+  inspect: ['main'],
+};
+
+/** Only kernel/ and main.ts may touch Node: everything above them is plain TypeScript that runs on any engine. */
+const noNode = {
+  regex: '^(node:|netlink)',
+  message: 'Only src/kernel/ and src/main.ts import Node modules: add a call to src/kernel/.',
+};
+
+const asyncFiles = {
+  name: 'node:fs/promises',
+  message: 'Use synchronous file calls: the thread pool lives in whatever network namespace it was born in.',
+};
+
+function direction(folder) {
+  const patterns = above[folder].map((upper) => ({
+    regex: `^\\.\\./(.*/)?${upper}(/|\\.ts$)`,
+    message: `src/${folder}/ must not import ${upper}: dependencies point main -> inspect -> cni -> vf, dpdk -> kernel.`,
+  }));
+  return {
+    files: [`src/${folder}/**/*.ts`],
+    rules: {
+      'no-restricted-imports': [
+        'error',
+        { paths: [asyncFiles], patterns: folder === 'kernel' ? patterns : [...patterns, noNode] },
+      ],
+    },
+  };
+}
+
+export default tseslint.config(
+  { ignores: ['dist/', 'node_modules/', 'eslint.config.js'] },
+  ...tseslint.configs.recommendedTypeChecked,
+  {
+    languageOptions: { parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname } },
+    rules: {
+      eqeqeq: 'error',
+      'no-console': 'error',
+      'no-restricted-exports': ['error', { restrictDefaultExports: { direct: true, named: true } }],
+      '@typescript-eslint/no-explicit-any': 'error',
+      '@typescript-eslint/switch-exhaustiveness-check': 'error',
+      '@typescript-eslint/restrict-template-expressions': [
+        'error',
+        { allowNumber: true, allowBoolean: true },
+      ],
+      // A promise returned from a scope with `using` would outlive what the scope holds: a lock, a namespace.
+      '@typescript-eslint/return-await': ['error', 'in-try-catch'],
+      '@typescript-eslint/no-unused-vars': ['error', { argsIgnorePattern: '^_' }],
+    },
+  },
+  ...Object.keys(above).map(direction),
+  {
+    files: ['src/**/*.ts'],
+    ignores: ['src/main.ts', 'src/kernel/**'],
+    rules: {
+      'no-restricted-globals': [
+        'error',
+        { name: 'process', message: 'Only src/main.ts and src/kernel/ touch the process.' },
+        { name: 'Buffer', message: 'Use Uint8Array, or a call of src/kernel/.' },
+      ],
+    },
+  },
+  {
+    files: ['build/**', 'lab/**', 'bench/**', 'test/**', '*.ts'],
+    rules: { 'no-console': 'off', 'no-restricted-exports': 'off' },
+  },
+);
