@@ -1,0 +1,76 @@
+import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
+import { errnoOf } from './errno.ts';
+
+/** A process that holds something: its id and the name of its program. */
+export interface Holder {
+  readonly pid: number;
+  readonly program: string;
+}
+
+/** Processes come and go, and some do not let themselves be looked at: then there is nothing to see. */
+function quietly<T>(look: () => T): T | undefined {
+  try {
+    return look();
+  } catch (error) {
+    if (errnoOf(error) === undefined) throw error;
+    return undefined;
+  }
+}
+
+function processes(): number[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number);
+}
+
+function holder(pid: number): Holder {
+  return { pid, program: quietly(() => readFileSync(`/proc/${pid}/comm`, 'utf8').trim()) ?? '?' };
+}
+
+/** "244:0", as sysfs has it, of a character device that a link of /proc leads to. */
+function deviceNumber(path: string): string | undefined {
+  const stat = quietly(() => statSync(path));
+  if (!stat?.isCharacterDevice()) return undefined;
+  const major = (stat.rdev >>> 8) & 0xfff;
+  const minor = (stat.rdev & 0xff) | ((stat.rdev >>> 12) & 0xfff00);
+  return `${major}:${minor}`;
+}
+
+/**
+ * Who has which of these character devices ("244:0") open. Told by number, because a container may have its device files under any name
+ * below its /dev.
+ */
+export function holdersOfDevices(numbers: readonly string[]): ReadonlyMap<string, readonly Holder[]> {
+  const found = new Map<string, Holder[]>(numbers.map((number) => [number, []]));
+  if (numbers.length === 0) return found;
+  for (const pid of processes()) {
+    const fds = (quietly(() => readdirSync(`/proc/${pid}/fd`)) ?? []).map((fd) => `/proc/${pid}/fd/${fd}`);
+    // Only few descriptors lead to /dev, and a stat of one that leads to a dead network mount would hang.
+    const devices = fds.filter((fd) => quietly(() => readlinkSync(fd))?.startsWith('/dev/'));
+    for (const number of new Set(devices.map(deviceNumber))) found.get(number ?? '')?.push(holder(pid));
+  }
+  return found;
+}
+
+/** A network namespace that something keeps alive. */
+export interface HeldNetns {
+  /** A path that leads to it. */
+  readonly path: string;
+  readonly inode: number;
+  readonly holders: readonly Holder[];
+}
+
+/** Every network namespace that a process is in or that has a name in /run/netns. Those kept by an open file or socket alone are not seen. */
+export function listNetns(): HeldNetns[] {
+  const found = new Map<number, { path: string; inode: number; holders: Holder[] }>();
+  const see = (path: string) => {
+    const inode = quietly(() => statSync(path).ino);
+    if (inode === undefined) return undefined;
+    const known = found.get(inode) ?? { path, inode, holders: [] };
+    found.set(inode, known);
+    return known;
+  };
+  for (const name of quietly(() => readdirSync('/run/netns')) ?? []) see(`/run/netns/${name}`);
+  for (const pid of processes()) see(`/proc/${pid}/ns/net`)?.holders.push(holder(pid));
+  return [...found.values()];
+}

@@ -1,0 +1,246 @@
+import {
+  attrs,
+  be16,
+  cstring,
+  type Decoded,
+  fixedBytes,
+  i32,
+  listOf,
+  message,
+  NLA_F_NESTED,
+  raw,
+  struct,
+  u16,
+  u32,
+  u8,
+} from './codec.ts';
+import { Errno, isErrno } from './errno.ts';
+import type { Rtnetlink } from './netlink.ts';
+
+// uapi/linux/rtnetlink.h
+const RTM_GETLINK = 18;
+const RTM_SETLINK = 19;
+const RTM_NEWLINKPROP = 108;
+const RTM_DELLINKPROP = 109;
+/** enum rtnetlink_groups: links that appear, change or go */
+export const RTNLGRP_LINK = 1;
+/** IFLA_EXT_MASK: VF information, and that without statistics (they cost the driver time and can overflow the attribute). */
+const RTEXT_FILTER_VF = 1;
+const RTEXT_FILTER_SKIP_STATS = 8;
+
+// uapi/linux/if.h
+export const IFF_UP = 0x1;
+export const IFF_RUNNING = 0x40;
+export const IFF_PROMISC = 0x100;
+export const IFF_ALLMULTI = 0x200;
+/** uapi/linux/if.h: names are shorter than this. */
+export const IFNAMSIZ = 16;
+
+export const ETH_P_8021Q = 0x8100;
+export const ETH_P_8021AD = 0x88a8;
+
+const AF_UNSPEC = 0;
+
+/** struct ifinfomsg (uapi/linux/rtnetlink.h) */
+const ifinfomsg = struct({ family: u8, pad: u8, type: u16, index: i32, flags: u32, change: u32 });
+
+/** struct ifla_vf_spoofchk, ifla_vf_trust, ifla_vf_link_state (uapi/linux/if_link.h). All-ones: the driver does not report it. */
+const toggle = struct({ vf: u32, setting: u32 });
+
+/** IFLA_VF_INFO: what a PF has programmed for one VF (uapi/linux/if_link.h, enum IFLA_VF_*). */
+export const vfInfo = attrs({
+  mac: [1, struct({ vf: u32, mac: fixedBytes(32) })], // MAX_ADDR_LEN, not 6
+  vlan: [2, struct({ vf: u32, vlan: u32, qos: u32 })],
+  spoofchk: [4, toggle],
+  linkState: [5, toggle],
+  rate: [6, struct({ vf: u32, minTxRate: u32, maxTxRate: u32 })],
+  trust: [9, toggle],
+  vlanList: [12, listOf(1, struct({ vf: u32, vlan: u32, qos: u32, proto: be16 }))], // struct ifla_vf_vlan_info: 16 bytes with its padding
+});
+export type VfInfo = Decoded<typeof vfInfo>;
+
+const ALT_IFNAME = 53;
+
+const linkAttributes = attrs({
+  mac: [1, raw],
+  ifname: [3, cstring],
+  mtu: [4, u32],
+  master: [10, u32],
+  numVf: [21, u32],
+  vfInfoList: [22, listOf(1, vfInfo)],
+  netnsFd: [28, u32],
+  extMask: [29, u32],
+  physSwitchId: [36, raw],
+  physPortName: [38, cstring],
+  minMtu: [50, u32],
+  maxMtu: [51, u32],
+  altnames: [52 | NLA_F_NESTED, listOf(ALT_IFNAME, cstring)], // IFLA_PROP_LIST
+  altIfname: [ALT_IFNAME, cstring],
+  parentDevName: [56, cstring], // linux 5.14
+});
+
+export const linkMessage = message(ifinfomsg, linkAttributes);
+
+/** A network interface as the kernel reports it. */
+export interface Link {
+  readonly ifindex: number;
+  readonly ifname: string;
+  /** IFF_* */
+  readonly flags: number;
+  /** "02:00:00:00:01:00"; "" for links without an address. */
+  readonly mac: string;
+  readonly mtu: number;
+  /** Undefined where the driver states no limit. */
+  readonly minMtu: number | undefined;
+  readonly maxMtu: number | undefined;
+  readonly master: number | undefined;
+  readonly altnames: readonly string[];
+  /** PCI address of the function behind the link; undefined for virtual links and before Linux 5.14. */
+  readonly parentDevName: string | undefined;
+  /** True for ports of a switch: in switchdev mode an uplink has one. */
+  readonly isSwitchPort: boolean;
+  readonly physPortName: string | undefined;
+  /** One entry per VF, where asked for. */
+  readonly vfs: readonly VfInfo[];
+}
+
+/** "02:00:00:00:01:00" */
+export function formatMac(bytes: Uint8Array): string {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join(':');
+}
+
+/** The bytes of a MAC in colon form. */
+export function macBytes(mac: string): Uint8Array {
+  return Uint8Array.from(mac.split(':'), (part) => Number.parseInt(part, 16));
+}
+
+function toLink(payload: Uint8Array): Link {
+  const { header, attributes } = linkMessage.read(payload);
+  return {
+    ifindex: header.index,
+    ifname: attributes.ifname ?? '',
+    flags: header.flags,
+    mac: attributes.mac ? formatMac(attributes.mac) : '',
+    mtu: attributes.mtu ?? 0,
+    minMtu: attributes.minMtu || undefined,
+    maxMtu: attributes.maxMtu || undefined,
+    master: attributes.master,
+    altnames: attributes.altnames ?? [],
+    parentDevName: attributes.parentDevName,
+    isSwitchPort: (attributes.physSwitchId?.length ?? 0) > 0,
+    physPortName: attributes.physPortName,
+    vfs: attributes.vfInfoList ?? [],
+  };
+}
+
+const header = (index: number, flags = 0, change = 0) => ({
+  family: AF_UNSPEC,
+  pad: 0,
+  type: 0,
+  index,
+  flags,
+  change,
+});
+
+async function get(
+  rtnl: Rtnetlink,
+  operation: string,
+  index: number,
+  attributes: Parameters<typeof linkMessage.write>[0]['attributes'],
+) {
+  try {
+    const [payload] = await rtnl.request(
+      operation,
+      RTM_GETLINK,
+      linkMessage.write({ header: header(index), attributes }),
+    );
+    return payload && toLink(payload);
+  } catch (error) {
+    if (isErrno(error, Errno.ENODEV)) return undefined;
+    throw error;
+  }
+}
+
+/** The link of that name or alternative name; undefined if there is none. Same as `ip -d link show ifname`. */
+export function getLinkByName(rtnl: Rtnetlink, ifname: string): Promise<Link | undefined> {
+  return get(rtnl, `read link ${ifname}`, 0, {
+    extMask: RTEXT_FILTER_SKIP_STATS,
+    ...(ifname.length < IFNAMSIZ ? { ifname } : { altIfname: ifname }),
+  });
+}
+
+/** A PF with the settings of all its VFs; undefined if there is no such link. */
+export function getLinkWithVfs(rtnl: Rtnetlink, ifname: string): Promise<Link | undefined> {
+  return get(rtnl, `read VF settings of ${ifname}`, 0, {
+    extMask: RTEXT_FILTER_VF | RTEXT_FILTER_SKIP_STATS,
+    ifname,
+  });
+}
+
+/** The link with that index; undefined if there is none (any more). */
+export function getLink(rtnl: Rtnetlink, ifindex: number): Promise<Link | undefined> {
+  return get(rtnl, `read link ${ifindex}`, ifindex, { extMask: RTEXT_FILTER_SKIP_STATS });
+}
+
+/** All links of the namespace. */
+export async function listLinks(rtnl: Rtnetlink): Promise<Link[]> {
+  const request = linkMessage.write({ header: header(0), attributes: { extMask: RTEXT_FILTER_SKIP_STATS } });
+  return (await rtnl.dump('list links', RTM_GETLINK, request)).map(toLink);
+}
+
+/** What one RTM_SETLINK can change of a link. The kernel applies namespace, MAC, MTU, name, flags in this order and is not atomic. */
+export interface LinkChange {
+  readonly netnsFd?: number | undefined;
+  readonly mac?: string | undefined;
+  readonly mtu?: number | undefined;
+  readonly ifname?: string | undefined;
+  /** IFF_* bits to set and to clear. */
+  readonly setFlags?: number;
+  readonly clearFlags?: number;
+}
+
+/** Changes a link in one message. @throws KernelError */
+export async function setLink(
+  rtnl: Rtnetlink,
+  operation: string,
+  ifindex: number,
+  change: LinkChange,
+): Promise<void> {
+  const { netnsFd, mac, mtu, ifname, setFlags = 0, clearFlags = 0 } = change;
+  const attributes = { netnsFd, mac: mac === undefined ? undefined : macBytes(mac), mtu, ifname };
+  await rtnl.request(
+    operation,
+    RTM_SETLINK,
+    linkMessage.write({ header: header(ifindex, setFlags, setFlags | clearFlags), attributes }),
+  );
+}
+
+/** Programs VFs through their PF in one message. The kernel applies an entry's attributes in its own order and stops at the first refusal. */
+export async function setVf(
+  rtnl: Rtnetlink,
+  operation: string,
+  pfIfindex: number,
+  vf: VfInfo,
+): Promise<void> {
+  await rtnl.request(
+    operation,
+    RTM_SETLINK,
+    linkMessage.write({ header: header(pfIfindex), attributes: { vfInfoList: [vf] } }),
+  );
+}
+
+/** Same as `ip link property add|del dev IFNAME altname NAME...`. */
+export async function changeAltnames(
+  rtnl: Rtnetlink,
+  change: 'add' | 'del',
+  ifindex: number,
+  altnames: readonly string[],
+): Promise<void> {
+  if (altnames.length === 0) return;
+  const type = change === 'add' ? RTM_NEWLINKPROP : RTM_DELLINKPROP;
+  await rtnl.request(
+    `${change} altnames ${altnames.join(' ')}`,
+    type,
+    linkMessage.write({ header: header(ifindex), attributes: { altnames } }),
+  );
+}

@@ -1,0 +1,147 @@
+import { closeSync, constants, fstatSync, openSync, renameSync, statSync, writeSync } from 'node:fs';
+import { nowMs, uptimeMs } from './clock.ts';
+import { Errno, isErrno } from './errno.ts';
+import { confine } from './files.ts';
+import { native } from './native.ts';
+
+export const logLevels = ['panic', 'error', 'warning', 'info', 'debug'] as const;
+export type LogLevel = (typeof logLevels)[number];
+export type LogFormat = 'text' | 'json';
+export type Fields = Readonly<Record<string, string | number | boolean | undefined>>;
+
+/** One line per change of the system: to stderr or a file, never to stdout, which belongs to the CNI result. */
+export class Log {
+  readonly #level: number;
+  readonly #format: LogFormat;
+  readonly #fd: number;
+  readonly #context: Fields;
+
+  constructor(level: LogLevel = 'info', format: LogFormat = 'text', fd = 2, context: Fields = {}) {
+    this.#level = logLevels.indexOf(level);
+    this.#format = format;
+    this.#fd = fd;
+    this.#context = context;
+  }
+
+  /** The same log for lines about something else: its fields come beside or over those of this one. */
+  about(context: Fields): Log {
+    return new Log(logLevels[this.#level], this.#format, this.#fd, { ...this.#context, ...context });
+  }
+
+  error(msg: string, fields?: Fields): void {
+    this.#write('error', msg, fields);
+  }
+
+  warning(msg: string, fields?: Fields): void {
+    this.#write('warning', msg, fields);
+  }
+
+  info(msg: string, fields?: Fields): void {
+    this.#write('info', msg, fields);
+  }
+
+  debug(msg: string, fields?: Fields): void {
+    this.#write('debug', msg, fields);
+  }
+
+  /** Runs one change of the system and reports it with its duration; a failure is the caller's to report. */
+  async change<T>(msg: string, fields: Fields, run: () => Promise<T> | T): Promise<T> {
+    const start = nowMs();
+    const result = await run();
+    this.info(msg, { ...fields, ms: tenths(nowMs() - start) });
+    return result;
+  }
+
+  #write(level: LogLevel, msg: string, fields: Fields = {}): void {
+    if (logLevels.indexOf(level) > this.#level) return;
+    const all = {
+      time: new Date().toISOString(),
+      level,
+      msg,
+      cniName: 'sriov-cni',
+      ...this.#context,
+      ...fields,
+    };
+    try {
+      // One write per line, so that the lines of several processes do not mix.
+      writeSync(this.#fd, `${this.#format === 'json' ? JSON.stringify(all) : toText(all)}\n`);
+    } catch {
+      // A full disk or a closed stderr must not fail a pod.
+    }
+  }
+}
+
+/** A duration as it is logged. */
+export function tenths(ms: number): number {
+  return Math.round(ms * 10) / 10;
+}
+
+/** Where the time of a command goes: each phase lasts from the end of the one before, the first one from the start of the process. */
+export class Phases {
+  #last = 0;
+  readonly #ms: Record<string, number> = {};
+
+  /** Ends a phase; one that comes again adds to the first. */
+  end(name: string): void {
+    const now = uptimeMs();
+    this.#ms[name] = tenths((this.#ms[name] ?? 0) + now - this.#last);
+    this.#last = now;
+  }
+
+  /** Milliseconds per phase. */
+  get ms(): Readonly<Record<string, number>> {
+    return { ...this.#ms };
+  }
+}
+
+function toText(fields: Fields): string {
+  return Object.entries(fields)
+    .flatMap(([key, value]) => (value === undefined ? [] : [`${key}=${JSON.stringify(String(value))}`]))
+    .join(' ');
+}
+
+/** Where log files may be. */
+const logRoots = ['/var/log'];
+
+/** As the Go plugin: a file of 100 MB is put aside as FILE.1, and five of them are kept. */
+const maxBytes = 100 * 1024 * 1024;
+const keptFiles = 5;
+
+function open(place: string): number {
+  const { O_WRONLY, O_APPEND, O_CREAT, O_NOFOLLOW } = constants;
+  return openSync(place, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW, 0o644);
+}
+
+/** Opens a log file for appending; one that has grown too big is put aside before. @throws PathRefused; the file call's error */
+export function openLogFile(path: string): number {
+  return openRotated(confine(path, logRoots), maxBytes);
+}
+
+/** {@link openLogFile} of a path that is known to be harmless. */
+export function openRotated(place: string, limitBytes: number): number {
+  const fd = open(place);
+  if (fstatSync(fd).size < limitBytes) return fd;
+  try {
+    rotate(place, fd);
+    return open(place);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/**
+ * FILE.4 becomes FILE.5 and so on, FILE becomes FILE.1. Any number of processes may do this at once: only who has the lock of the file
+ * that still is FILE does, and FILE itself goes last, so the next one can begin only when this is over. Who has FILE open goes on writing
+ * into FILE.1: no line is lost.
+ */
+function rotate(place: string, fd: number): void {
+  if (!native.flock(fd, 0)) return; // another process is doing it
+  if (statSync(place, { throwIfNoEntry: false })?.ino !== fstatSync(fd).ino) return; // has done it
+  for (let n = keptFiles - 1; n >= 0; n--) {
+    try {
+      renameSync(n === 0 ? place : `${place}.${n}`, `${place}.${n + 1}`);
+    } catch (error) {
+      if (!isErrno(error, Errno.ENOENT)) throw error;
+    }
+  }
+}
