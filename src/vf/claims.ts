@@ -1,0 +1,184 @@
+import * as z from 'zod/mini';
+import {
+  FileLock,
+  listFolder,
+  makeFolder,
+  moveFile,
+  readFile,
+  removeFile,
+  unfinished,
+  writeFileAtomically,
+} from '../kernel/files.ts';
+import type { Host } from './host.ts';
+
+const settings = z.object({
+  mac: z.optional(z.string()),
+  vlan: z.optional(z.object({ id: z.int(), qos: z.int(), proto: z.enum(['802.1q', '802.1ad']) })),
+  rateMbps: z.optional(z.object({ min: z.int(), max: z.int() })),
+  spoofchk: z.optional(z.boolean()),
+  linkState: z.optional(z.enum(['auto', 'enable', 'disable'])),
+  trust: z.optional(z.boolean()),
+});
+
+const netdev = z.object({
+  ifname: z.string(),
+  altnames: z.readonly(z.array(z.string())),
+  mac: z.string(),
+  mtu: z.int(),
+  promisc: z.boolean(),
+  allmulti: z.boolean(),
+});
+
+/** The network namespace and attachment that a VF belongs to. */
+const owner = z.object({
+  network: z.string(),
+  containerId: z.string(),
+  ifname: z.string(),
+  netns: z.object({ path: z.string(), cookie: z.optional(z.string()), inode: z.int() }),
+  bootId: z.string(),
+  /** Where the runtime told it: K8S_POD_NAMESPACE/NAME. */
+  pod: z.optional(z.string()),
+});
+export type Owner = z.infer<typeof owner>;
+
+const claimSchema = z.object({
+  version: z.literal(1),
+  /** adding: an ADD is changing the VF, or died doing so. releasing: likewise, giving it back. */
+  phase: z.enum(['adding', 'attached', 'releasing']),
+  /** ISO 8601 */
+  since: z.string(),
+  vf: z.object({
+    pci: z.string(),
+    index: z.int(),
+    pf: z.object({ pci: z.string(), ifname: z.optional(z.string()) }),
+  }),
+  owner,
+  /** Name of the netdev in the pod: the attachment's ifname, unless the network has its own. */
+  podIfname: z.string(),
+  /** The device-info file that was made. */
+  deviceInfoFile: z.optional(z.string()),
+  /** The call that made it, for the IPAM plugin's DEL: a later stdin may be stripped, and recovery has none. */
+  request: z.object({ config: z.record(z.string(), z.unknown()), cniArgs: z.string(), cniPath: z.string() }),
+  /** Userspace drives the VF, with this kernel driver: a userspace driver, or the kernel's own where DPDK works on that. */
+  dpdk: z.optional(z.object({ driver: z.string(), override: z.optional(z.string()) })),
+  /** What was asked of the PF. */
+  asked: settings,
+  /** What the VF was like before the first change. */
+  original: z.object({ driver: z.optional(z.string()), settings, netdev: z.optional(netdev) }),
+  /** Milliseconds per phase of the ADD, for `sriov inspect`. */
+  times: z.optional(z.record(z.string(), z.number())),
+});
+
+/** The record of one attached VF: who has it, and what it was like before. Exists from before the first change until the last undo. */
+export type Claim = z.infer<typeof claimSchema>;
+
+/** Whether a process drives the VF, and not the kernel through a netdev in the pod. */
+export function isUserspace({ dpdk, original }: Claim): boolean {
+  return dpdk !== undefined && (dpdk.driver !== original.driver || original.netdev === undefined);
+}
+
+/** How long another process may keep a VF: an ADD can wait for a DHCP server. */
+const lockTimeoutMs = 60_000;
+
+function claimPath(host: Host, pci: string): string {
+  return `${host.stateDir}/claims/${pci}.json`;
+}
+
+/**
+ * Takes the lock of a VF. It lies where the Go plugin has its own, so that both exclude each other on a node that changes from one to
+ * the other. Its file stays; the time of its last change is when the VF was last given back.
+ * @returns undefined if somebody else kept it for timeoutMs
+ */
+export function lockVf(host: Host, pci: string, timeoutMs = lockTimeoutMs): FileLock | undefined {
+  makeFolder(`${host.stateDir}/pci/vf_lock`);
+  return FileLock.take(lockPath(host, pci), timeoutMs);
+}
+
+/** Path of a VF's lock file, whose last change is when the VF was last given back. */
+export function lockPath(host: Host, pci: string): string {
+  return `${host.stateDir}/pci/vf_lock/${pci}.lock`;
+}
+
+/** A claim whose file cannot be read as one. */
+export class UnreadableClaim extends Error {
+  override readonly name = 'UnreadableClaim';
+}
+
+/**
+ * The claim on a VF; undefined if there is none.
+ * @throws UnreadableClaim
+ */
+export function readClaim(host: Host, pci: string): Claim | undefined {
+  const path = claimPath(host, pci);
+  const text = readFile(path);
+  if (text === undefined) return undefined;
+  try {
+    return claimSchema.parse(JSON.parse(text));
+  } catch (cause) {
+    throw new UnreadableClaim(`Cannot read the claim ${path}`, { cause });
+  }
+}
+
+/** Puts an unreadable claim aside, where an operator finds it, so that the VF can be claimed again. Returns its new path. */
+export function setAside(host: Host, pci: string): string {
+  const path = `${claimPath(host, pci)}.unreadable`;
+  moveFile(claimPath(host, pci), path);
+  return path;
+}
+
+/** PCI addresses of all claimed VFs. Half-written files of ADDs that died before their claim was there go on the way. */
+export function listClaims(host: Host): string[] {
+  return listFolder(`${host.stateDir}/claims`).flatMap((name) => {
+    if (name.endsWith(`.json${unfinished}`)) sweep(host, name.slice(0, -`.json${unfinished}`.length));
+    return name.endsWith('.json') ? [name.slice(0, -'.json'.length)] : [];
+  });
+}
+
+function sweep(host: Host, pci: string): void {
+  using lock = lockVf(host, pci, 0);
+  if (lock) removeFile(`${claimPath(host, pci)}${unfinished}`);
+}
+
+/**
+ * Writes a claim, under the VF's lock.
+ * @param durable so that it survives a power failure: before the first change, as the IPAM plugin's lease on the disk does
+ */
+export function writeClaim(host: Host, claim: Claim, durable: boolean): void {
+  makeFolder(`${host.stateDir}/claims`);
+  writeFileAtomically(claimPath(host, claim.vf.pci), JSON.stringify(claim, undefined, 1), durable);
+}
+
+/** Forgets a claim, under the VF's lock: everything has been undone. */
+export function removeClaim(host: Host, pci: string, lock: FileLock): void {
+  removeFile(`${claimPath(host, pci)}${unfinished}`);
+  removeFile(claimPath(host, pci));
+  lock.touch();
+}
+
+/**
+ * The claim of an attachment: looked for at the VFs named first (the config's deviceID), then at all. One unreadable file must not stop
+ * the DEL of every pod on the node.
+ */
+export function findClaim(
+  host: Host,
+  containerId: string,
+  ifname: string,
+  hints: readonly string[],
+): Claim | undefined {
+  for (const pci of new Set([...hints, ...listClaims(host)])) {
+    const claim = readClaimOrLog(host, pci);
+    if (claim?.owner.containerId === containerId && claim.owner.ifname === ifname) return claim;
+  }
+  return undefined;
+}
+
+/** Like {@link readClaim}, but a claim that cannot be read is only logged. */
+export function readClaimOrLog(host: Host, pci: string): Claim | undefined {
+  try {
+    return readClaim(host, pci);
+  } catch (error) {
+    if (!(error instanceof UnreadableClaim)) throw error;
+    host.log.error('unreadable claim', { vf: pci, error: `${error.message}: ${String(error.cause)}` });
+    return undefined;
+  }
+}

@@ -1,0 +1,15 @@
+import type { Log } from '../kernel/log.ts';
+import type { Netns } from '../kernel/netns.ts';
+import type { Sysfs } from '../kernel/sysfs.ts';
+
+/** The machine as this program sees it: values, so that a test can hand in another one. */
+export interface Host {
+  readonly sys: Sysfs;
+  /** The host's network namespace. */
+  readonly netns: Netns;
+  /** Folder of claims and locks: /var/lib/cni/sriov. */
+  readonly stateDir: string;
+  /** Changes with every boot (/proc/sys/kernel/random/boot_id). */
+  readonly bootId: string;
+  readonly log: Log;
+}

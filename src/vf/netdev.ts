@@ -1,0 +1,240 @@
+import { Errno, isErrno } from '../kernel/errno.ts';
+import {
+  changeAltnames,
+  getLink,
+  getLinkByName,
+  IFF_ALLMULTI,
+  IFF_PROMISC,
+  IFF_UP,
+  type Link,
+  listLinks,
+  RTNLGRP_LINK,
+  setLink,
+} from '../kernel/link.ts';
+import { native } from '../kernel/native.ts';
+import type { Netns } from '../kernel/netns.ts';
+import { bindDriver, unbindDriver } from '../kernel/pci-driver.ts';
+import { readClaimOrLog } from './claims.ts';
+import type { Host } from './host.ts';
+import { devicePath, NotUsable, type Vf, vfName } from './inventory.ts';
+import { Unsupported } from './settings.ts';
+
+/** What a VF's netdev was like on the host, and shall be again. */
+export interface NetdevState {
+  readonly ifname: string;
+  readonly altnames: readonly string[];
+  readonly mac: string;
+  readonly mtu: number;
+  readonly promisc: boolean;
+  readonly allmulti: boolean;
+}
+
+export function netdevState(link: Link): NetdevState {
+  return {
+    ifname: link.ifname,
+    altnames: link.altnames,
+    mac: link.mac,
+    mtu: link.mtu,
+    promisc: (link.flags & IFF_PROMISC) !== 0,
+    allmulti: (link.flags & IFF_ALLMULTI) !== 0,
+  };
+}
+
+/** A driver that was just bound may register its netdev from a work queue (iavf); a dying namespace gives it back from one, too. */
+const netdevTimeoutMs = 5_000;
+
+/** The VF's netdev in the host's namespace, as sysfs tells it; undefined if it is not there. */
+export async function findOnHost(host: Host, pci: string): Promise<Link | undefined> {
+  // udev may rename it between the two looks
+  for (let tries = 0; tries < 10; tries++) {
+    const ifname = hostIfname(host, pci);
+    if (ifname === undefined) return undefined;
+    const link = await getLinkByName(host.netns.rtnl, ifname);
+    if (link) return link;
+  }
+  return undefined;
+}
+
+function hostIfname(host: Host, pci: string): string | undefined {
+  return host.sys.list(`${devicePath(pci)}/net`)[0];
+}
+
+/** Like {@link findOnHost}, but waits for a netdev that is on its way. */
+export async function awaitOnHost(
+  host: Host,
+  pci: string,
+  timeoutMs = netdevTimeoutMs,
+): Promise<Link | undefined> {
+  await host.netns.rtnl.watch(RTNLGRP_LINK, timeoutMs, () => hostIfname(host, pci));
+  return findOnHost(host, pci);
+}
+
+/**
+ * The VF's netdev in a pod's namespace, whatever its name is there.
+ * @param ifname looked at first
+ */
+export async function findInPod(pod: Netns, pci: string, ifname: string): Promise<Link | undefined> {
+  const isVf = (link: Link) => (link.parentDevName ?? pod.inside(() => native.busInfo(link.ifname))) === pci;
+  const named = await getLinkByName(pod.rtnl, ifname);
+  return named && isVf(named) ? named : (await listLinks(pod.rtnl)).find(isVf);
+}
+
+/** Refuses what the kernel would refuse only after it has moved the link. @throws Unsupported */
+export function checkMtu(link: Link, mtu: number): void {
+  const { minMtu = 68, maxMtu = 65_535 } = link;
+  if (mtu < minMtu || mtu > maxMtu) {
+    throw new Unsupported(
+      `Cannot set "mtu": ${mtu} on ${link.ifname}: its driver takes ${minMtu} to ${maxMtu}`,
+    );
+  }
+}
+
+/**
+ * Moves the netdev into the pod under its new name, sets the MTU and brings it up, in one message. The message is not atomic: when the
+ * kernel refuses the name or the MTU, the link can be in the pod already, under its host name.
+ */
+export async function moveIntoPod(
+  host: Host,
+  pod: Netns,
+  vf: Vf,
+  link: Link,
+  ifname: string,
+  mtu: number | undefined,
+): Promise<Link> {
+  await setLink(host.netns.rtnl, `move ${link.ifname} into the pod as ${ifname}`, link.ifindex, {
+    netnsFd: pod.fd,
+    ifname,
+    mtu: mtu === link.mtu ? undefined : mtu,
+    setFlags: IFF_UP,
+    clearFlags: IFF_PROMISC | IFF_ALLMULTI,
+  });
+  const inPod = await getLinkByName(pod.rtnl, ifname);
+  if (!inPod)
+    throw new NotUsable(`${vfName(vf)} is not in the pod as "${ifname}", although the kernel moved it`);
+  return inPod;
+}
+
+/** Takes the netdev down and out of the pod, under its host name; under `dev<ifindex>` if that is taken. Returns the name it got. */
+export async function moveToHost(host: Host, pod: Netns, link: Link, ifname: string): Promise<string> {
+  const name = (await getLinkByName(host.netns.rtnl, ifname)) === undefined ? ifname : `dev${link.ifindex}`;
+  // An alternative name of the link itself blocks a rename to it (dev_get_valid_name answers EEXIST).
+  await changeAltnames(pod.rtnl, 'del', link.ifindex, link.altnames.filter((altname) => altname === name)); // prettier-ignore
+  await setLink(pod.rtnl, `move ${link.ifname} back to the host as ${name}`, link.ifindex, {
+    netnsFd: host.netns.fd,
+    ifname: name,
+    clearFlags: IFF_UP,
+  });
+  return name;
+}
+
+/** How long the name that a netdev had may be in the hands of another VF's, and how often it may be snatched away. */
+const nameTimeoutMs = 10_000;
+const nameTries = 20;
+
+/**
+ * The name for a netdev on the host that had `ifname`. Drivers that are loaded at the same time register their netdevs under the lowest
+ * free ethN, so one may be born with the name of another: it gives up that name first, or two would wait for each other.
+ */
+async function nameFor(host: Host, link: Link, ifname: string): Promise<string> {
+  const { rtnl } = host.netns;
+  const interim = `dev${link.ifindex}`;
+  const choose = async () => {
+    const owner = await getLinkByName(rtnl, ifname);
+    if (owner === undefined || owner.ifindex === link.ifindex) return ifname;
+    return isPassing(host, owner) ? undefined : interim;
+  };
+  const name = await choose();
+  if (name !== undefined) return name;
+  await setLink(rtnl, `rename ${link.ifname} to ${interim}`, link.ifindex, { ifname: interim });
+  return (await rtnl.watch(RTNLGRP_LINK, nameTimeoutMs, choose)) ?? interim;
+}
+
+/** Whether a netdev is that of a VF that is being attached or given back, under a name that is not its own. */
+function isPassing(host: Host, { ifname, parentDevName }: Link): boolean {
+  const netdev =
+    parentDevName === undefined ? undefined : readClaimOrLog(host, parentDevName)?.original.netdev;
+  return netdev !== undefined && netdev.ifname !== ifname;
+}
+
+/** How often a MAC is read back, and the distance: i40e and iavf apply it through a work queue. */
+const macTries = 20;
+const macPauseMs = 100;
+
+/**
+ * Makes sure that the netdev, down and on the host, carries a MAC that the PF has programmed: sets it, and where the driver refuses or
+ * ignores that, reloads the driver of this VF, which then takes the MAC from its PF (igbvf has no other way: "Reload the VF driver to
+ * resume operations").
+ * @returns the netdev, a new one after a reload
+ * @throws NotUsable if the netdev still has another MAC
+ */
+export async function carryMac(host: Host, vf: Vf, link: Link, mac: string): Promise<Link> {
+  if (link.mac === mac) return link;
+  if (await setMac(host, vf, link, mac)) return { ...link, mac };
+  const fields = { vf: vf.pci, driver: vf.driver, mac };
+  const fresh = await host.log.change('VF driver reloaded for the MAC', fields, () => reloadDriver(host, vf));
+  if (fresh.mac === mac || (await setMac(host, vf, fresh, mac))) return { ...fresh, mac };
+  throw new NotUsable(
+    `${vfName(vf)} does not take MAC ${mac}: its netdev ${fresh.ifname} has ${fresh.mac} even after its driver ${vf.driver} was reloaded`,
+  );
+}
+
+async function setMac(host: Host, vf: Vf, link: Link, mac: string): Promise<boolean> {
+  const { rtnl } = host.netns;
+  if (link.flags & IFF_UP)
+    await setLink(rtnl, `take ${link.ifname} down`, link.ifindex, { clearFlags: IFF_UP });
+  for (let tries = 1; tries <= macTries; tries++) {
+    try {
+      const fields = { vf: vf.pci, hostIfname: link.ifname, mac };
+      await host.log.change('MAC set on the netdev', fields, () =>
+        setLink(rtnl, `set MAC ${mac} on ${link.ifname}`, link.ifindex, { mac }),
+      );
+      if ((await getLink(rtnl, link.ifindex))?.mac === mac) return true;
+    } catch (error) {
+      if (!isErrno(error, Errno.EAGAIN, Errno.EBUSY)) return false;
+    }
+    await new Promise((resolve) => setTimeout(resolve, macPauseMs));
+  }
+  return false;
+}
+
+/** Unbinds and binds the VF's kernel driver and waits for the netdev. */
+async function reloadDriver(host: Host, vf: Vf): Promise<Link> {
+  if (vf.driver === undefined) throw new NotUsable(`${vfName(vf)} has no driver that could be reloaded`);
+  unbindDriver(host.sys, vf.pci);
+  return startDriver(host, vf, vf.driver);
+}
+
+/** Binds a VF without a driver to a kernel driver and waits for the netdev. */
+export async function startDriver(host: Host, vf: Vf, driver: string): Promise<Link> {
+  bindDriver(host.sys, vf.pci, driver);
+  const link = await awaitOnHost(host, vf.pci);
+  if (!link) throw new NotUsable(`${vfName(vf)} has no netdev although its driver ${driver} was loaded`);
+  return link;
+}
+
+/** Brings a netdev on the host back to what it was: MAC first, since that can replace the netdev. */
+export async function restoreNetdev(host: Host, vf: Vf, link: Link, original: NetdevState): Promise<void> {
+  const { rtnl } = host.netns;
+  const current = await carryMac(host, vf, link, original.mac);
+  const now = netdevState(current);
+  const isUnwanted = (name: string) => name === original.ifname || !original.altnames.includes(name);
+  await changeAltnames(rtnl, 'del', current.ifindex, now.altnames.filter(isUnwanted));
+  const flags = (on: boolean) =>
+    (original.promisc === on && now.promisc !== on ? IFF_PROMISC : 0) |
+    (original.allmulti === on && now.allmulti !== on ? IFF_ALLMULTI : 0);
+  const clearFlags = flags(false) | (current.flags & IFF_UP);
+  const mtu = now.mtu === original.mtu ? undefined : original.mtu;
+  for (let tries = 1; ; tries++) {
+    const ifname = now.ifname === original.ifname ? undefined : await nameFor(host, current, original.ifname);
+    if (ifname === undefined && mtu === undefined && !clearFlags && !flags(true)) break;
+    const changes = { ifname, mtu, setFlags: flags(true), clearFlags };
+    try {
+      await setLink(rtnl, `restore ${current.ifname}`, current.ifindex, changes);
+      break;
+    } catch (error) {
+      // A driver that was loaded between our look and now got the name.
+      if (!isErrno(error, Errno.EEXIST) || tries === nameTries) throw error;
+    }
+  }
+  await changeAltnames(rtnl, 'add', current.ifindex, original.altnames.filter((name) => !now.altnames.includes(name))); // prettier-ignore
+}

@@ -1,0 +1,51 @@
+import type { Link } from '../kernel/link.ts';
+import { IFF_UP } from '../kernel/link.ts';
+import { readClaimOrLog } from './claims.ts';
+import type { Host } from './host.ts';
+import { devicePath, NotUsable, pfName, type Vf } from './inventory.ts';
+import { readSettings, type VfSettings } from './settings.ts';
+
+/**
+ * In switchdev mode a VF talks to the network through its representor, which somebody has to wire: without that it is dead, and most
+ * drivers refuse the PF's VF settings.
+ * @throws NotUsable
+ */
+export function refuseSwitchdev(vf: Vf, pf: Link): void {
+  if (!pf.isSwitchPort || !/^p\d+$/.test(pf.physPortName ?? '')) return;
+  throw new NotUsable(
+    `${pfName(vf.pf)} is in switchdev mode: this plugin serves legacy mode ` +
+      `(devlink dev eswitch set pci/${vf.pf.pci} mode legacy); for switchdev use ovs-cni or accelerated-bridge-cni`,
+  );
+}
+
+/** A VF's link follows its PF's on most cards. The PF may come up later, so this is worth a line and no refusal. */
+export function warnOfDownPf(host: Host, vf: Vf, pf: Link): void {
+  if (!(pf.flags & IFF_UP))
+    host.log.warning(`${pfName(vf.pf)} is down: its VFs may have no carrier (ip link set ${pf.ifname} up)`, {
+      vf: vf.pci,
+    });
+}
+
+/**
+ * Looks for the wanted MAC on another VF of the PF in the same VLAN, where the card would deliver to only one of them. A pod that starts
+ * again on another VF meets its own old one: that is about to be given back, so trying again helps. A VF without a claim can be a bond's or a
+ * virtual machine's, which may want it so.
+ * @returns the attachment that has the MAC; undefined if none has
+ */
+export function ownerOfSameMac(
+  host: Host,
+  vf: Vf,
+  pf: Link,
+  wanted: VfSettings,
+  containerId: string,
+): string | undefined {
+  for (const [index, info] of pf.vfs.entries()) {
+    const { mac, vlan } = readSettings(info);
+    if (index === vf.index || mac !== wanted.mac || (vlan?.id ?? 0) !== (wanted.vlan?.id ?? 0)) continue;
+    const pci = host.sys.linkName(`${devicePath(vf.pf.pci)}/virtfn${index}`);
+    const owner = pci === undefined ? undefined : readClaimOrLog(host, pci)?.owner.containerId;
+    if (owner !== undefined && owner !== containerId) return owner;
+    host.log.warning(`VF ${index} of ${pfName(vf.pf)} has MAC ${mac}, too`, { vf: vf.pci, owner });
+  }
+  return undefined;
+}

@@ -1,0 +1,306 @@
+import { describe, expect, test } from 'vitest';
+import { Log } from '../../src/kernel/log.ts';
+import { changeAltnames, getLinkByName, type Link } from '../../src/kernel/link.ts';
+import type { Netns } from '../../src/kernel/netns.ts';
+import { Sysfs } from '../../src/kernel/sysfs.ts';
+import { configureIp, prepareLink } from '../../src/vf/addressing.ts';
+import { announce } from '../../src/vf/announce.ts';
+import type { Host } from '../../src/vf/host.ts';
+import type { Vf } from '../../src/vf/inventory.ts';
+import { parseCidr, parseIp, parseNetwork } from '../../src/vf/ip.ts';
+import { moveIntoPod, moveToHost, netdevState, restoreNetdev } from '../../src/vf/netdev.ts';
+import { run, TestNetns } from '../support/netns.ts';
+
+// One end of a veth pair stands in for a VF's netdev; the lab has the real ones.
+const vf: Vf = {
+  pci: '0000:03:02.0',
+  index: 0,
+  driver: 'veth',
+  ifnames: [],
+  pf: { pci: '0000:03:00.0', ifname: 'pf', driver: 'igb', numVfs: 1, totalVfs: 1 },
+};
+
+function hostOf(netns: Netns): Host {
+  return { sys: new Sysfs(), netns, stateDir: '/nonexistent', bootId: 'boot', log: new Log('panic') };
+}
+
+/** A host with the netdev `vf0` (its peer is `peer`), and a pod. */
+function stage() {
+  const host = new TestNetns();
+  const pod = new TestNetns();
+  host.ip('link', 'add', 'vf0', 'type', 'veth', 'peer', 'name', 'peer');
+  host.ip('link', 'set', 'peer', 'up');
+  const [hostNetns, podNetns] = [host.open(), pod.open()];
+  return {
+    host,
+    pod,
+    hostNetns,
+    podNetns,
+    [Symbol.dispose]() {
+      hostNetns[Symbol.dispose]();
+      podNetns[Symbol.dispose]();
+      pod[Symbol.dispose]();
+      host[Symbol.dispose]();
+    },
+  };
+}
+
+async function linkOf(netns: Netns, ifname: string): Promise<Link> {
+  const link = await getLinkByName(netns.rtnl, ifname);
+  if (!link) throw new Error(`no link ${ifname}`);
+  return link;
+}
+
+describe('moveIntoPod()', () => {
+  test('moves, renames, sets the MTU, brings up and clears promisc in one go', async () => {
+    using s = stage();
+    s.host.ip('link', 'set', 'vf0', 'promisc', 'on');
+    const link = await moveIntoPod(
+      hostOf(s.hostNetns),
+      s.podNetns,
+      vf,
+      await linkOf(s.hostNetns, 'vf0'),
+      'net1',
+      1400,
+    );
+    expect(link).toMatchObject({ ifname: 'net1', mtu: 1400 });
+    expect(s.pod.ipJson('link', 'show', 'net1')[0]).toMatchObject({
+      mtu: 1400,
+      promiscuity: 0,
+      flags: expect.arrayContaining(['UP']) as string[],
+    });
+    expect(() => s.host.ip('link', 'show', 'vf0')).toThrow();
+  });
+
+  test('works where the new name exists on the host', async () => {
+    using s = stage();
+    s.host.ip('link', 'add', 'net1', 'type', 'veth', 'peer', 'name', 'other');
+    await moveIntoPod(
+      hostOf(s.hostNetns),
+      s.podNetns,
+      vf,
+      await linkOf(s.hostNetns, 'vf0'),
+      'net1',
+      undefined,
+    );
+    expect(s.pod.ipJson('link', 'show', 'net1')).toHaveLength(1);
+  });
+});
+
+describe('moveToHost()', () => {
+  test('gives the link back, down, under its host name', async () => {
+    using s = stage();
+    const host = hostOf(s.hostNetns);
+    const link = await moveIntoPod(host, s.podNetns, vf, await linkOf(s.hostNetns, 'vf0'), 'net1', 1400);
+    expect(await moveToHost(host, s.podNetns, link, 'vf0')).toBe('vf0');
+    expect(s.host.ipJson('link', 'show', 'vf0')[0]?.['flags']).not.toContain('UP');
+  });
+
+  test('takes another name where its own is taken, and says so', async () => {
+    using s = stage();
+    const host = hostOf(s.hostNetns);
+    const link = await moveIntoPod(host, s.podNetns, vf, await linkOf(s.hostNetns, 'vf0'), 'net1', undefined);
+    s.host.ip('link', 'add', 'vf0', 'type', 'ifb');
+    const name = await moveToHost(host, s.podNetns, link, 'vf0');
+    expect(name).toBe(`dev${link.ifindex}`);
+    expect(s.host.ipJson('link', 'show', name)).toHaveLength(1);
+  });
+
+  test('gets its name back even where it has become an alternative name of its own', async () => {
+    using s = stage();
+    const host = hostOf(s.hostNetns);
+    const moved = await moveIntoPod(
+      host,
+      s.podNetns,
+      vf,
+      await linkOf(s.hostNetns, 'vf0'),
+      'net1',
+      undefined,
+    );
+    await changeAltnames(s.podNetns.rtnl, 'add', moved.ifindex, ['vf0']);
+    expect(await moveToHost(host, s.podNetns, await linkOf(s.podNetns, 'net1'), 'vf0')).toBe('vf0');
+  });
+});
+
+test('restoreNetdev() brings back name, alternative names, MAC, MTU and promisc', async () => {
+  using s = stage();
+  const host = hostOf(s.hostNetns);
+  const longName = 'a-name-that-is-longer-than-fifteen-characters';
+  s.host.ip('link', 'property', 'add', 'dev', 'vf0', 'altname', 'old', 'altname', longName);
+  s.host.ip('link', 'set', 'vf0', 'allmulticast', 'on');
+  const before = netdevState(await linkOf(s.hostNetns, 'vf0'));
+  expect(before.altnames).toEqual(['old', longName]);
+
+  s.host.ip('link', 'set', 'vf0', 'name', 'net1');
+  s.host.ip('link', 'property', 'del', 'dev', 'net1', 'altname', 'old');
+  s.host.ip('link', 'property', 'add', 'dev', 'net1', 'altname', 'new', 'altname', 'vf0');
+  s.host.ip(
+    'link',
+    'set',
+    'net1',
+    'address',
+    '02:00:00:00:00:77',
+    'mtu',
+    '1280',
+    'promisc',
+    'on',
+    'allmulticast',
+    'off',
+    'up',
+  );
+  await restoreNetdev(host, vf, await linkOf(s.hostNetns, 'net1'), before);
+
+  const after = await linkOf(s.hostNetns, 'vf0');
+  expect({ ...netdevState(after), altnames: [...after.altnames].sort() }).toEqual({
+    ...before,
+    altnames: [...before.altnames].sort(),
+  });
+  expect(s.host.ipJson('link', 'show', 'vf0')[0]?.['flags']).not.toContain('UP');
+});
+
+describe('configureIp()', () => {
+  const cidr = (text: string, gateway?: string) => {
+    const parsed = parseCidr(text);
+    if (!parsed) throw new Error(text);
+    return { ...parsed, gateway: gateway === undefined ? undefined : parseIp(gateway) };
+  };
+  const route = (dst: string, rest: object = {}) => {
+    const network = parseNetwork(dst);
+    if (!network) throw new Error(dst);
+    return { dst: network.bytes, prefixLength: network.prefixLength, gateway: undefined, ...rest };
+  };
+
+  async function attached(s: ReturnType<typeof stage>): Promise<Link> {
+    const link = await moveIntoPod(
+      hostOf(s.hostNetns),
+      s.podNetns,
+      vf,
+      await linkOf(s.hostNetns, 'vf0'),
+      'net1',
+      undefined,
+    );
+    prepareLink(s.podNetns, 'net1');
+    return link;
+  }
+
+  test('adds IPv4 addresses with their broadcast, and routes with all their attributes', async () => {
+    using s = stage();
+    const link = await attached(s);
+    const routes = [
+      route('0.0.0.0/0'),
+      route('10.9.0.7/16', { gateway: parseIp('10.1.0.2'), priority: 50, mtu: 1300, advmss: 1200 }),
+      route('10.8.0.0/16', { table: 1000 }),
+    ];
+    const config = { addresses: [cidr('10.1.0.5/24', '10.1.0.1'), cidr('10.7.0.1/32')], routes };
+    await configureIp(s.podNetns, link, config);
+    await configureIp(s.podNetns, link, config); // what is there already is fine
+    const [shown] = s.pod.ipJson('addr', 'show', 'net1') as { addr_info: object[] }[];
+    expect(shown?.addr_info).toEqual(
+      expect.arrayContaining([
+        expect.objectContaining({ local: '10.1.0.5', prefixlen: 24, broadcast: '10.1.0.255' }),
+        expect.objectContaining({ local: '10.7.0.1', prefixlen: 32 }),
+      ]),
+    );
+    expect(s.pod.ipJson('-4', 'route', 'show')).toEqual(
+      expect.arrayContaining([
+        expect.objectContaining({ dst: 'default', gateway: '10.1.0.1', dev: 'net1' }),
+        expect.objectContaining({
+          dst: '10.9.0.0/16',
+          gateway: '10.1.0.2',
+          metric: 50,
+          metrics: [{ mtu: 1300, advmss: 1200 }],
+        }),
+      ]),
+    );
+    expect(s.pod.ipJson('route', 'show', 'table', '1000')).toEqual([
+      expect.objectContaining({ dst: '10.8.0.0/16', gateway: '10.1.0.1' }),
+    ]);
+  });
+
+  test('turns IPv6 on, and waits until its addresses are known to be unique', async () => {
+    using s = stage();
+    run(
+      'ip',
+      'netns',
+      'exec',
+      s.pod.name,
+      'sysctl',
+      '-qw',
+      'net.ipv6.conf.all.disable_ipv6=1',
+      'net.ipv6.conf.default.disable_ipv6=1',
+    );
+    const link = await attached(s);
+    await configureIp(s.podNetns, link, {
+      addresses: [cidr('fd00::5/64', 'fd00::1')],
+      routes: [route('::/0')],
+    });
+    const [shown] = s.pod.ipJson('addr', 'show', 'net1') as {
+      addr_info: { local: string; tentative?: boolean }[];
+    }[];
+    expect(shown?.addr_info.find((a) => a.local === 'fd00::5')).toBeDefined();
+    expect(shown?.addr_info.some((a) => a.tentative)).toBe(false);
+    expect(s.pod.ipJson('-6', 'route', 'show', 'default')).toEqual([
+      expect.objectContaining({ gateway: 'fd00::1', dev: 'net1' }),
+    ]);
+  });
+
+  test('refuses an IPv6 address that another host has', async () => {
+    using s = stage();
+    s.host.ip('addr', 'add', 'fd00::5/64', 'dev', 'peer', 'nodad');
+    const link = await attached(s);
+    await expect(
+      configureIp(s.podNetns, link, { addresses: [cidr('fd00::5/64', 'fd00::1')], routes: [] }),
+    ).rejects.toThrow(/Cannot use address .* on net1: EADDRINUSE \(another host has it/);
+  });
+
+  test('names the route that the kernel refuses', async () => {
+    using s = stage();
+    const link = await attached(s);
+    const routes = [route('10.9.0.0/16', { gateway: parseIp('192.0.2.1') })];
+    await expect(configureIp(s.podNetns, link, { addresses: [cidr('10.1.0.5/24')], routes })).rejects.toThrow(
+      /Cannot add route 10\.9\.0\.0\/16 through net1: ENETUNREACH \(Nexthop has invalid gateway\)/,
+    );
+  });
+});
+
+describe('announce()', () => {
+  const counters = (s: ReturnType<typeof stage>) =>
+    (s.host.ipJson('-s', 'link', 'show', 'peer')[0] as { stats64: { rx: { packets: number } } }).stats64.rx
+      .packets;
+
+  test('sends at once on a link with carrier', async () => {
+    using s = stage();
+    const link = await moveIntoPod(
+      hostOf(s.hostNetns),
+      s.podNetns,
+      vf,
+      await linkOf(s.hostNetns, 'vf0'),
+      'net1',
+      undefined,
+    );
+    const before = counters(s);
+    expect(announce(s.podNetns, link, [Uint8Array.of(10, 0, 0, 1)])).toBe(true);
+    expect(counters(s)).toBeGreaterThan(before);
+  });
+
+  test('leaves it to a child where the carrier is still missing', async () => {
+    using s = stage();
+    s.host.ip('link', 'set', 'peer', 'down');
+    s.host.ip('link', 'set', 'peer', 'addrgenmode', 'none');
+    run('ip', 'netns', 'exec', s.pod.name, 'sysctl', '-qw', 'net.ipv6.conf.default.disable_ipv6=1'); // no packets but ours
+    const link = await moveIntoPod(
+      hostOf(s.hostNetns),
+      s.podNetns,
+      vf,
+      await linkOf(s.hostNetns, 'vf0'),
+      'net1',
+      undefined,
+    );
+    const start = performance.now();
+    expect(announce(s.podNetns, link, [Uint8Array.of(10, 0, 0, 1)])).toBe(false);
+    expect(performance.now() - start).toBeLessThan(500); // it did not wait for the carrier, which never came so far
+    expect(counters(s)).toBe(0);
+    s.host.ip('link', 'set', 'peer', 'up');
+    await expect.poll(() => counters(s), { timeout: 3000 }).toBe(1);
+  });
+});
