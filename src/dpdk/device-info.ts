@@ -1,0 +1,62 @@
+import * as z from 'zod/mini';
+import { confine, exists, readFile, writeFileAtomically } from '../kernel/files.ts';
+import type { Sysfs } from '../kernel/sysfs.ts';
+import type { Vf } from '../vf/inventory.ts';
+
+/** Where Multus has its device-info files; /var/run leads to /run. */
+const roots = ['/var/run/k8s.cni.cncf.io/devinfo', '/run/k8s.cni.cncf.io/devinfo'];
+
+/** What the device plugin may have written before, and another plugin may add. */
+const fileSchema = z.looseObject({ pci: z.optional(z.looseObject({})) });
+
+/** What the Kubernetes network plumbing group's device-info specification 1.1.0 tells a pod about a PCI device. */
+export interface DeviceInfo {
+  readonly 'pci-address': string;
+  readonly 'pf-pci-address': string;
+  readonly 'rdma-device'?: string | undefined;
+  readonly 'vhost-net'?: string | undefined;
+}
+
+/** Path that a device-info file may have. @throws PathRefused */
+export function deviceInfoPath(path: string): string {
+  return confine(path, roots);
+}
+
+/** RDMA devices of a PCI function, as the device plugin joins them. */
+function rdmaDevices(sys: Sysfs, pci: string): string | undefined {
+  return sys.list(`bus/pci/devices/${pci}/infiniband`).join(',') || undefined;
+}
+
+/**
+ * What is to be told about a VF.
+ * @param isUserspace a process drives it, and may want to reach the kernel through vhost
+ */
+export function readDeviceInfo(
+  sys: Sysfs,
+  vf: Vf,
+  isUserspace: boolean,
+  vhostNet = '/dev/vhost-net',
+): DeviceInfo {
+  const rdma = rdmaDevices(sys, vf.pci);
+  return {
+    'pci-address': vf.pci,
+    'pf-pci-address': vf.pf.pci,
+    ...(rdma !== undefined && { 'rdma-device': rdma }),
+    ...(isUserspace && exists(vhostNet) && { 'vhost-net': vhostNet }),
+  };
+}
+
+function previous(path: string): z.infer<typeof fileSchema> {
+  try {
+    return fileSchema.parse(JSON.parse(readFile(path) ?? '{}'));
+  } catch {
+    return {}; // Multus takes a file that it cannot read for none, too
+  }
+}
+
+/** Writes a device-info file, or adds to the one that Multus copied from the device plugin. The reader's mode is the specification's. */
+export function writeDeviceInfo(path: string, info: DeviceInfo): void {
+  const old = previous(path);
+  const text = JSON.stringify({ ...old, type: 'pci', version: '1.1.0', pci: { ...old.pci, ...info } });
+  writeFileAtomically(path, text, false, 0o444);
+}
