@@ -1,0 +1,156 @@
+import { listAddresses } from '../kernel/address.ts';
+import { AF_INET, AF_INET6 } from '../kernel/address.ts';
+import { exists } from '../kernel/files.ts';
+import { vfioDeviceFile } from '../dpdk/iommu.ts';
+import { getLinkWithVfs, IFF_UP, type Link } from '../kernel/link.ts';
+import type { Netns } from '../kernel/netns.ts';
+import { boundDriver } from '../kernel/pci-driver.ts';
+import { listRoutes, RT_TABLE_MAIN } from '../kernel/route.ts';
+import { type Claim, findClaim, isUserspace } from '../vf/claims.ts';
+import type { Host } from '../vf/host.ts';
+import { readVf, vfName } from '../vf/inventory.ts';
+import { formatIp } from '../vf/ip.ts';
+import { findInPod } from '../vf/netdev.ts';
+import { changes, readSettings } from '../vf/settings.ts';
+import { openPod } from '../vf/standing.ts';
+import { Code, CniError } from './errors.ts';
+import { ipamCall, runIpam } from './ipam.ts';
+import { flat } from './release.ts';
+import type { Request } from './request.ts';
+import { parseResult, type Result, toIpConfig } from './result.ts';
+import { parseVersion } from './versions.ts';
+
+/**
+ * CHECK: is the attachment still what ADD made of it? Compared with prevResult where that tells, since a later plugin of the chain may have
+ * changed MAC or MTU by right.
+ * @throws CniError 103 naming every difference
+ */
+export async function check(host: Host, request: Request): Promise<void> {
+  const { attachment, config, env } = request;
+  const expected = expectedResult(request);
+  const claim = findClaim(host, attachment.containerId, attachment.ifname, []);
+  if (claim?.phase !== 'attached') {
+    const what = claim ? `its VF ${claim.vf.pci} is not completely attached` : 'no VF is attached';
+    throw new CniError(
+      Code.Drifted,
+      `Attachment ${attachment.ifname} of container ${attachment.containerId} is broken: ${what}`,
+    );
+  }
+  const attached = isUserspace(claim) ? userspaceDrift(host, claim) : await netdevDrift(claim, expected);
+  const drift = [...attached, ...(await settingsDrift(host, claim, expected))];
+  if (drift.length > 0) {
+    throw new CniError(
+      Code.Drifted,
+      `VF ${claim.vf.pci} is not as it was attached: ${drift.join('; ')}`,
+      drift.join('\n'),
+    );
+  }
+  const call = ipamCall(config, attachment, env);
+  if (call) runIpam('CHECK', call);
+}
+
+/** @throws CniError 7 */
+function expectedResult({ config }: Request): Result {
+  if (config['prevResult'] === undefined || config['prevResult'] === null) {
+    throw new CniError(
+      Code.InvalidConfig,
+      'Invalid network configuration: "prevResult" is missing: CHECK needs it',
+    );
+  }
+  return parseResult(config['prevResult'], parseVersion(config['cniVersion']), '"prevResult"');
+}
+
+/** Our interface in the expected result; its addresses are those that point to it. */
+function ours(expected: Result, claim: Claim) {
+  const index = expected.interfaces.findIndex(
+    ({ name, sandbox }) => name === claim.podIfname && (sandbox ?? '') !== '',
+  );
+  const found = expected.interfaces[index];
+  return { found, ips: expected.ips.filter((ip) => found === undefined || ip.interface === index) };
+}
+
+function userspaceDrift(host: Host, claim: Claim): string[] {
+  const { pci } = claim.vf;
+  const drift: string[] = [];
+  using pod = openPod(claim);
+  if (!pod) drift.push(`the network namespace "${claim.owner.netns.path}" is not the one it was attached to`);
+  const driver = boundDriver(host.sys, pci);
+  if (driver !== claim.dpdk?.driver)
+    drift.push(`driver is ${driver ?? 'missing'}, was ${claim.dpdk?.driver}`);
+  else if (driver === 'vfio-pci') {
+    const file = vfioDeviceFile(host.sys, pci);
+    if (file === undefined || !exists(file))
+      drift.push(`its device file ${file ?? '/dev/vfio/GROUP'} is missing`);
+  }
+  return drift;
+}
+
+async function netdevDrift(claim: Claim, expected: Result): Promise<string[]> {
+  if (!claim.original.netdev) return [];
+  const { path } = claim.owner.netns;
+  using pod = openPod(claim);
+  if (!pod) return [`the network namespace "${path}" is not the one it was attached to`];
+  const link = await findInPod(pod, claim.vf.pci, claim.podIfname);
+  if (!link) return [`it is not in the pod's namespace "${path}"`];
+  const drift: string[] = [];
+  const differs = (what: string, is: string | number, was: string | number | null | undefined) => {
+    if (was && is !== was) drift.push(`${what} is ${is}, was ${was}`);
+  };
+  const { found } = ours(expected, claim);
+  differs('interface name', link.ifname, claim.podIfname);
+  differs('MAC', link.mac, found?.mac?.toLowerCase());
+  differs('MTU', link.mtu, found?.mtu);
+  if (!(link.flags & IFF_UP)) drift.push('link is down');
+  return [
+    ...drift,
+    ...(await addressDrift(pod, link, expected, claim)),
+    ...(await routeDrift(pod, expected)),
+  ];
+}
+
+async function addressDrift(pod: Netns, link: Link, expected: Result, claim: Claim): Promise<string[]> {
+  const { addresses } = toIpConfig({ ips: ours(expected, claim).ips, routes: [] }, '"prevResult"');
+  const present = (await listAddresses(pod.rtnl)).filter((address) => address.ifindex === link.ifindex);
+  const text = (a: { bytes: Uint8Array; prefixLength: number }) => `${formatIp(a.bytes)}/${a.prefixLength}`;
+  const texts = new Set(present.map(text));
+  return addresses
+    .filter((address) => !texts.has(text(address)))
+    .map((address) => `address ${text(address)} is missing`);
+}
+
+async function routeDrift(pod: Netns, expected: Result): Promise<string[]> {
+  if (expected.routes.length === 0) return [];
+  const { routes } = toIpConfig({ ips: [], routes: expected.routes }, '"prevResult"');
+  const present = [...(await listRoutes(pod.rtnl, AF_INET)), ...(await listRoutes(pod.rtnl, AF_INET6))];
+  const text = (r: { dst: Uint8Array; prefixLength: number }) => `${formatIp(r.dst)}/${r.prefixLength}`;
+  return routes
+    .filter((wanted) => {
+      const sameTable = (table: number | undefined) =>
+        (table ?? RT_TABLE_MAIN) === (wanted.table ?? RT_TABLE_MAIN);
+      const sameGateway = (gateway: Uint8Array | undefined) =>
+        !wanted.gateway || (gateway && formatIp(gateway)) === formatIp(wanted.gateway);
+      return !present.some((r) => text(r) === text(wanted) && sameTable(r.table) && sameGateway(r.gateway));
+    })
+    .map(
+      (route) =>
+        `route ${text(route)}${route.gateway ? ` through ${formatIp(route.gateway)}` : ''} is missing`,
+    );
+}
+
+async function settingsDrift(host: Host, claim: Claim, expected: Result): Promise<string[]> {
+  if (Object.keys(claim.asked).length === 0) return [];
+  const vf = readVf(host.sys, claim.vf.pci);
+  if (!vf) return ['the VF does not exist any more'];
+  const pf = vf.pf.ifname === undefined ? undefined : await getLinkWithVfs(host.netns.rtnl, vf.pf.ifname);
+  const info = pf?.vfs[vf.index];
+  if (!info) return [`the PF of ${vfName(vf)} has no netdev on the host`];
+  const is = readSettings(info);
+  const mac = ours(expected, claim).found?.mac?.toLowerCase();
+  // On some cards the PF reports what a later plugin has set on the netdev.
+  const was =
+    mac && claim.asked.mac && mac !== claim.asked.mac ? { ...claim.asked, mac: undefined } : claim.asked;
+  const shown = flat(is);
+  return Object.entries(flat(changes(is, was))).map(
+    ([key, value]) => `the PF's ${key} for it is ${shown[key] ?? 'unknown'}, was ${value}`,
+  );
+}

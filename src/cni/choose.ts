@@ -1,0 +1,189 @@
+import { type DpdkWish, isUserspaceDriver, wrongKind } from '../dpdk/driver.ts';
+import type { FileLock } from '../kernel/files.ts';
+import { listClaims, lockVf } from '../vf/claims.ts';
+import { describeHolders, holdersOf } from '../vf/holders.ts';
+import type { Host } from '../vf/host.ts';
+import {
+  devicePath,
+  findPf,
+  findVf,
+  howToCreateVfs,
+  NotUsable,
+  type Vf,
+  vfName,
+  wholePf,
+} from '../vf/inventory.ts';
+import { findOnHost } from '../vf/netdev.ts';
+import { candidates, hostUse, pfsOf, type Pool } from '../vf/pool.ts';
+import type { NetConf } from './config.ts';
+import { Code, CniError } from './errors.ts';
+import type { IpamCall } from './ipam.ts';
+import { ownerName, readUsableClaim, recover } from './recovery.ts';
+
+/** A VF that is ours until its lock is given back: no living claim is on it. */
+export interface Chosen extends Disposable {
+  readonly vf: Vf;
+  readonly lock: FileLock;
+}
+
+function chosen(vf: Vf, lock: FileLock): Chosen {
+  return { vf, lock, [Symbol.dispose]: () => lock[Symbol.dispose]() };
+}
+
+/**
+ * Finds the VF that a network asks for and takes its lock; a stale claim on it is released first.
+ * @throws CniError 7; 11 if it is in use, or all of a pool are; NotUsable
+ */
+export async function choose(host: Host, { device, dpdk }: NetConf, env: IpamCall['env']): Promise<Chosen> {
+  switch (device?.kind) {
+    case 'vf':
+      if (!host.sys.exists(devicePath(device.pci))) findVf(host.sys, device.pci); // says what is wrong
+      return take(host, device.pci, env, () => findVf(host.sys, device.pci));
+    case 'pf': {
+      const { pci } = findPf(host.sys, device.pf);
+      const pf = await take(host, pci, env, () => wholePf(findPf(host.sys, device.pf)));
+      try {
+        await refuseBusyPf(host, pf.vf);
+      } catch (error) {
+        pf[Symbol.dispose]();
+        throw error;
+      }
+      return pf;
+    }
+    case 'pool':
+      return takeFree(host, device.pool, dpdk, env);
+    case undefined:
+      throw new CniError(
+        Code.InvalidConfig,
+        'Invalid network configuration: it names no device: "deviceID" is the PCI address of a VF, usually put there by Multus from a ' +
+          'device plugin; "pf" takes a free VF of a PF without one',
+      );
+  }
+}
+
+/**
+ * A PF that leaves the host takes the host's own traffic along, and nobody can program or give back its VFs any more.
+ * @throws NotUsable; CniError 11
+ */
+export async function refuseBusyPf(host: Host, pf: Vf): Promise<void> {
+  const link = await findOnHost(host, pf.pci);
+  const use = link && (await hostUse(host, link));
+  if (use !== undefined) throw new NotUsable(`${vfName(pf)} cannot go into a pod: the host uses it: ${use}`);
+  const claim = listClaims(host)
+    .map((pci) => readUsableClaim(host, pci))
+    .find((one) => one && one.vf.pf.pci === pf.pci && one.vf.pci !== pf.pci);
+  if (claim)
+    throw new CniError(
+      Code.TryAgainLater,
+      `${vfName(pf)} cannot go into a pod: its VF ${claim.vf.pci} belongs to ${ownerName(claim)}`,
+    );
+}
+
+async function take(host: Host, pci: string, env: IpamCall['env'], find: () => Vf): Promise<Chosen> {
+  const lock = lockVf(host, pci);
+  if (!lock) throw new CniError(Code.TryAgainLater, `${pci} is busy: another process is still working on it`);
+  try {
+    await recover(host, pci, lock, env);
+    return chosen(find(), lock); // only now: until we had the lock, it could change
+  } catch (error) {
+    lock[Symbol.dispose]();
+    throw error;
+  }
+}
+
+/**
+ * Takes a free VF of a pool. The VF's own lock decides: whoever gets it first has the VF, the others go on to the next one, so there is
+ * nothing to wait for. Claimed ones are looked at only when no other is left: their pods may be gone.
+ */
+async function takeFree(
+  host: Host,
+  pool: Pool,
+  dpdk: DpdkWish | undefined,
+  env: IpamCall['env'],
+): Promise<Chosen> {
+  const all = candidates(host, pool);
+  const claimed = new Set(listClaims(host));
+  const reasons = new Map<string, string>();
+  for (const vf of all) {
+    if (claimed.has(vf.pci)) continue;
+    const result = await takeIfFree(host, pool, dpdk, vf.pci, env);
+    if (typeof result === 'object') return result;
+    reasons.set(vf.pci, result);
+  }
+  for (const vf of all) {
+    if (!claimed.has(vf.pci)) continue;
+    const result = await takeIfFree(host, pool, dpdk, vf.pci, env);
+    if (typeof result === 'object') return result;
+    reasons.set(vf.pci, result);
+  }
+  throw exhausted(host, pool, all, reasons);
+}
+
+/** A pool has other VFs, and its ADD is tried again: a dying pod's VF is waited for only shortly. */
+const poolPatienceMs = 300;
+
+/** Locks a VF if it is free; else tells why it is not. */
+async function takeIfFree(
+  host: Host,
+  pool: Pool,
+  dpdk: DpdkWish | undefined,
+  pci: string,
+  env: IpamCall['env'],
+): Promise<Chosen | string> {
+  const lock = lockVf(host, pci, 0);
+  if (!lock) return 'another process is working on it';
+  try {
+    await recover(host, pci, lock, env, poolPatienceMs);
+    const vf = findVf(host.sys, pci); // only now: a recovery may have changed its driver
+    const why = await unfit(host, pool, dpdk, vf);
+    if (why === undefined) return chosen(vf, lock);
+    lock[Symbol.dispose]();
+    return why;
+  } catch (error) {
+    lock[Symbol.dispose]();
+    if (error instanceof CniError) return error.message;
+    throw error;
+  }
+}
+
+/** Why an unclaimed VF must not be taken; undefined if it may. */
+export async function unfit(
+  host: Host,
+  { drivers }: Pool,
+  dpdk: DpdkWish | undefined,
+  { pci, driver }: Vf,
+): Promise<string | undefined> {
+  const wrong = wrongKind(driver, drivers, dpdk);
+  if (wrong !== undefined) return wrong;
+  if (isUserspaceDriver(driver)) {
+    const holders = holdersOf(host.sys, pci);
+    return holders.length > 0 ? `${describeHolders(holders)} has it open` : undefined;
+  }
+  if (driver === undefined && dpdk) return undefined;
+  const link = await findOnHost(host, pci);
+  return link ? hostUse(host, link) : `it has no netdev on the host (driver ${driver ?? 'missing'})`;
+}
+
+/** The error of a pool of which no VF can be taken; reasons by PCI address. */
+export function exhausted(
+  host: Host,
+  pool: Pool,
+  all: readonly Vf[],
+  reasons: ReadonlyMap<string, string>,
+): Error {
+  const names = pool.pfs.map(({ pf }) => pf).join(', ');
+  if (all.length > 0) {
+    const details = all.map((vf) => `${vfName(vf)}: ${reasons.get(vf.pci)}`).join('\n');
+    return new CniError(
+      Code.TryAgainLater,
+      `No VF of ${names} is free: all ${all.length} are in use`,
+      details,
+    );
+  }
+  const pfs = pfsOf(host.sys, pool).map(({ pf }) => pf);
+  if (pfs.every((pf) => pf.numVfs === 0))
+    return new NotUsable(`Cannot take a VF: ${pfs.map(howToCreateVfs).join('; ')}`);
+  return new NotUsable(
+    `Cannot take a VF: no VF of ${names} has the index that is asked for; ${pfs.map(howToCreateVfs).join('; ')}`,
+  );
+}

@@ -1,0 +1,294 @@
+import * as z from 'zod/mini';
+import type { DpdkWish } from '../dpdk/driver.ts';
+import { type LogFormat, type LogLevel, logLevels } from '../kernel/log.ts';
+import type { Pool } from '../vf/pool.ts';
+import type { VfSettings } from '../vf/settings.ts';
+import { Code, CniError } from './errors.ts';
+import { foreignKeys, type Key, keys, mac, nearestKey } from './keys.ts';
+import { modernize } from './legacy.ts';
+import { isIfname, parseCniArgs, type Request } from './request.ts';
+import { type CniVersion, parseVersion } from './versions.ts';
+
+/** What a network attaches: a given VF, a free one of a pool, or a PF itself. */
+export type Device =
+  | { readonly kind: 'vf'; readonly pci: string }
+  | { readonly kind: 'pool'; readonly pool: Pool }
+  | { readonly kind: 'pf'; readonly pf: string };
+
+/** A network configuration, understood and checked. */
+export interface NetConf {
+  readonly cniVersion: CniVersion;
+  readonly name: string;
+  /** Undefined where a device plugin's choice is still to come: STATUS is asked before there is a pod. */
+  readonly device: Device | undefined;
+  /** Undefined: the VF is for the kernel, unless it is on a userspace driver already. */
+  readonly dpdk: DpdkWish | undefined;
+  /** What is asked of the PF; rates as given, see {@link wantedSettings}. */
+  readonly settings: Omit<VfSettings, 'rateMbps'>;
+  readonly minTxRate: number | undefined;
+  readonly maxTxRate: number | undefined;
+  readonly mtu: number | undefined;
+  /** Name of the interface in the pod. */
+  readonly podIfname: string;
+  /** An IPAM plugin is asked for addresses. */
+  readonly hasIpam: boolean;
+  /** Where to tell Multus about the device. */
+  readonly deviceInfoFile: string | undefined;
+  /** "namespace/name", where the runtime told it. */
+  readonly pod: string | undefined;
+  /** What an operator should know, for the log. */
+  readonly notes: readonly string[];
+}
+
+type Values = { -readonly [K in keyof typeof keys]?: z.output<(typeof keys)[K]['schema']> };
+
+/** Collects everything that is wrong, so that an author mends it in one go. */
+class Problems {
+  readonly #found: string[] = [];
+
+  add(key: string, value: unknown, problem: string): void {
+    this.#found.push(`"${key}": ${JSON.stringify(value)} is not allowed: ${problem}`);
+  }
+
+  /** @throws CniError 7 */
+  throwIfAny(): void {
+    if (this.#found.length > 0)
+      throw new CniError(Code.InvalidConfig, `Invalid network configuration: ${this.#found.join('; ')}`);
+  }
+}
+
+/** Picks our keys: in any case, as Go's decoder does; null and, where the Go plugin does so, "" mean absent. */
+function ownKeys(
+  config: Request['config'],
+  problems: Problems,
+): { given: Map<keyof typeof keys, unknown>; unknown: string[] } {
+  const byLowerCase = new Map(Object.keys(keys).map((key) => [key.toLowerCase(), key as keyof typeof keys]));
+  const given = new Map<keyof typeof keys, unknown>();
+  const unknown: string[] = [];
+  for (const [name, value] of Object.entries(config)) {
+    const key = byLowerCase.get(name.toLowerCase());
+    if (key === undefined) {
+      if (foreignKeys.includes(name) || name.startsWith('cni.dev/')) continue;
+      const nearest = nearestKey(name);
+      if (nearest) problems.add(name, value, `did you mean "${nearest}"?`);
+      else unknown.push(name);
+      continue;
+    }
+    if (value === null || (value === '' && (keys[key] as Key).mayBeEmpty)) continue;
+    if (given.has(key)) problems.add(name, value, `"${key}" is given twice`);
+    given.set(key, value);
+  }
+  return { given, unknown };
+}
+
+function parseKeys(given: ReadonlyMap<keyof typeof keys, unknown>, problems: Problems): Values {
+  const values: Record<string, unknown> = {};
+  for (const [key, value] of given) {
+    const { schema, allowed }: Key = keys[key];
+    const result = schema.safeParse(value);
+    if (result.success) values[key] = result.data;
+    else problems.add(key, value, `must be ${allowed}`);
+  }
+  return values;
+}
+
+/** What the kernel would take, but what can only be a mistake, or what the Go plugin refuses, too. */
+function checkTogether(
+  values: Values,
+  given: ReadonlyMap<keyof typeof keys, unknown>,
+  problems: Problems,
+): void {
+  const { vlan, vlanQoS, vlanProto, min_tx_rate: min, max_tx_rate: max } = values;
+  const refuse = (key: keyof typeof keys, problem: string) => problems.add(key, given.get(key), problem);
+  if (vlan === undefined) {
+    if (vlanQoS !== undefined) refuse('vlanQoS', 'it needs "vlan"');
+    if (vlanProto !== undefined) refuse('vlanProto', 'it needs "vlan"');
+  } else if (vlan === 0) {
+    if (vlanQoS) refuse('vlanQoS', '"vlan" 0 means no VLAN: it must be 0, too');
+    if (vlanProto === '802.1ad') refuse('vlanProto', '"vlan" 0 means no VLAN');
+  }
+  if (min && max && min > max) refuse('min_tx_rate', `it is more than "max_tx_rate": ${max}`);
+  if (values.pf === undefined) {
+    if (values.vf !== undefined) refuse('vf', 'it needs "pf"');
+    if (values.driver !== undefined) refuse('driver', 'it needs "pf"');
+  }
+}
+
+const text = z.optional(z.nullable(z.string()));
+const rateBits = z.optional(z.nullable(z.number().check(z.gte(0))));
+/** What a runtime fills in for the capabilities that a network declares. */
+const runtimeConfigSchema = z.lazy(() =>
+  z.looseObject({
+    mac: text,
+    deviceID: text,
+    CNIDeviceInfoFile: text,
+    bandwidth: z.optional(z.nullable(z.looseObject({ ingressRate: rateBits, egressRate: rateBits }))),
+  }),
+);
+type RuntimeConfig = z.infer<typeof runtimeConfigSchema>;
+
+const argsSchema = z.looseObject({ cni: z.optional(z.nullable(z.looseObject({ mac: text }))) });
+
+function parsePart<T extends z.ZodMiniType>(
+  config: Request['config'],
+  key: string,
+  schema: T,
+  problems: Problems,
+): Partial<z.output<T>> {
+  const result = schema.safeParse(config[key] ?? {});
+  if (result.success) return result.data;
+  const where = result.error.issues.map((issue) => [key, ...issue.path].join('.')).join(', ');
+  problems.add(key, config[key], `${where} has the wrong type`);
+  return {};
+}
+
+/** The MAC that was asked for: the runtime's word counts more than the pod's (args, CNI_ARGS), and that more than the network's. */
+function chooseMac(
+  sources: Readonly<Record<string, string | null | undefined>>,
+  own: string | undefined,
+  problems: Problems,
+): string | undefined {
+  for (const [source, given] of Object.entries(sources)) {
+    if (!given) continue;
+    const result = mac.schema.safeParse(given);
+    if (!result.success) problems.add(source, given, `must be ${mac.allowed}`);
+    return result.data;
+  }
+  return own;
+}
+
+/** A pod's wish for bandwidth as the VF's limit: what the pod sends. The smaller of pod's and network's wish wins. */
+function limitRate(
+  maxTxRate: number | undefined,
+  { bandwidth }: RuntimeConfig,
+  notes: string[],
+): number | undefined {
+  if (bandwidth?.ingressRate)
+    notes.push('"bandwidth": what a pod receives cannot be limited on a VF: ingressRate is ignored');
+  if (!bandwidth?.egressRate) return maxTxRate;
+  const asked = Math.ceil(bandwidth.egressRate / 1_000_000);
+  return maxTxRate ? Math.min(asked, maxTxRate) : asked;
+}
+
+/** Keys of CNI_ARGS that need no IgnoreUnknown: ours, our ancestors', the IPAM plugins', and those that every Kubernetes runtime sends. */
+const knownArgs = /^(IgnoreUnknown|MAC|VF|VLAN|IP|SUBNET|GATEWAY|K8S_.*)$/;
+
+function checkCniArgs(cniArgs: ReadonlyMap<string, string>): void {
+  if (['1', 'true', 'True', 'TRUE'].includes(cniArgs.get('IgnoreUnknown') ?? '')) return;
+  const unknown = [...cniArgs.keys()].filter((key) => !knownArgs.test(key));
+  if (unknown.length > 0) {
+    throw new CniError(
+      Code.InvalidEnvironment,
+      `Invalid CNI_ARGS: unknown keys ${unknown.join(', ')} (IgnoreUnknown=1 lets them pass)`,
+    );
+  }
+}
+
+function deviceOf(
+  values: Values,
+  runtimeConfig: RuntimeConfig,
+  wholePf: boolean,
+  problems: Problems,
+): Device | undefined {
+  const injected = keys.deviceID.schema.safeParse(runtimeConfig.deviceID ?? '');
+  const pci = values.deviceID ?? values.pciBusID ?? (injected.success ? injected.data : undefined);
+  const { pf: pfs, vf: index, driver: drivers } = values;
+  if (pci !== undefined) return { kind: 'vf', pci };
+  if (pfs === undefined) return undefined;
+  if (!wholePf) return { kind: 'pool', pool: { pfs, index, drivers } };
+  const [only, another] = pfs;
+  if (!only || another || only.ranges) problems.add('pf', pfs, '"pfOnly" takes one PF');
+  return { kind: 'pf', pf: only?.pf ?? '' };
+}
+
+/**
+ * Understands the network configuration of a request and refuses what is wrong in it, before anything is changed.
+ * @throws CniError 1, 4, 7
+ */
+export function parseConfig(request: Request): NetConf {
+  const cniVersion = parseVersion(request.config['cniVersion']);
+  const cniArgs = parseCniArgs(request.attachment.cniArgs);
+  checkCniArgs(cniArgs);
+  const problems = new Problems();
+  const { config, podIfname, wholePf = false, notes: legacyNotes } = modernize(request.config, cniArgs);
+  const notes = [...legacyNotes];
+  const { given, unknown } = ownKeys(config, problems);
+  if (unknown.length > 0) notes.push(`keys that are not ours: ${unknown.join(', ')}`);
+  const values = parseKeys(given, problems);
+  checkTogether(values, given, problems);
+
+  const runtimeConfig = parsePart(config, 'runtimeConfig', runtimeConfigSchema, problems);
+  const args = parsePart(config, 'args', argsSchema, problems);
+  const macs = {
+    'runtimeConfig.mac': runtimeConfig.mac,
+    'args.cni.mac': args.cni?.mac,
+    'MAC of CNI_ARGS': cniArgs.get('MAC'),
+  };
+  const chosenMac = chooseMac(macs, values.mac, problems);
+  if (podIfname && !isPodIfname(podIfname))
+    problems.add('if0name', podIfname, 'must be an interface name other than lo, eth0 and eth1');
+  const device = deviceOf(values, runtimeConfig, wholePf, problems);
+  if (wholePf && (chosenMac ?? values.vlan))
+    problems.add('pfOnly', true, 'a PF that goes into a pod takes no MAC and no VLAN');
+  const dpdk = values.dpdk === true ? {} : values.dpdk || undefined;
+  if (wholePf && dpdk) problems.add('pfOnly', true, '"dpdk" takes a VF');
+  problems.throwIfAny();
+
+  const { vlan, vlanQoS = 0, vlanProto = '802.1q' } = values;
+  const toggle = (value: 'on' | 'off' | undefined) => value && value === 'on';
+  return {
+    cniVersion,
+    name: config['name'] as string,
+    device,
+    dpdk,
+    settings: {
+      mac: chosenMac,
+      vlan: vlan === undefined ? undefined : { id: vlan, qos: vlanQoS, proto: vlanProto },
+      spoofchk: toggle(values.spoofchk),
+      linkState: values.link_state,
+      trust: toggle(values.trust),
+    },
+    minTxRate: values.min_tx_rate,
+    maxTxRate: limitRate(values.max_tx_rate, runtimeConfig, notes),
+    mtu: values.mtu,
+    podIfname: (podIfname as string | undefined) || request.attachment.ifname,
+    hasIpam: Boolean(values.ipam?.type),
+    deviceInfoFile: runtimeConfig.CNIDeviceInfoFile ?? undefined,
+    pod: cniArgs.has('K8S_POD_NAME')
+      ? `${cniArgs.get('K8S_POD_NAMESPACE') ?? ''}/${cniArgs.get('K8S_POD_NAME')}`
+      : undefined,
+    notes,
+  };
+}
+
+function isPodIfname(name: unknown): boolean {
+  return typeof name === 'string' && isIfname(name) && !['lo', 'eth0', 'eth1'].includes(name);
+}
+
+/** What to program: rates are one attribute to the kernel, so the one that was not asked for stays what it is. */
+export function wantedSettings({ minTxRate, maxTxRate, settings }: NetConf, is: VfSettings): VfSettings {
+  if (minTxRate === undefined && maxTxRate === undefined) return settings;
+  return {
+    ...settings,
+    rateMbps: { min: minTxRate ?? is.rateMbps?.min ?? 0, max: maxTxRate ?? is.rateMbps?.max ?? 0 },
+  };
+}
+
+/** Where and how to log: read leniently, since a DEL must work with any configuration, and a refused one is worth a line in the log. */
+export function logSettings(config: Request['config']): {
+  level: LogLevel;
+  format: LogFormat;
+  file: string | undefined;
+} {
+  const given = { logLevel: '', logFile: '', logFormat: '' };
+  for (const key of Object.keys(given) as (keyof typeof given)[]) {
+    const value = Object.entries(config).find(([name]) => name.toLowerCase() === key.toLowerCase())?.[1];
+    if (typeof value === 'string') given[key] = value;
+  }
+  const level = given.logLevel.toLowerCase() as LogLevel;
+  return {
+    level: logLevels.includes(level) ? level : 'info',
+    format: given.logFormat === 'json' ? 'json' : 'text',
+    file: given.logFile || undefined,
+  };
+}

@@ -1,0 +1,45 @@
+import { type Claim, findClaim, lockVf, readClaim } from '../vf/claims.ts';
+import type { Host } from '../vf/host.ts';
+import { parsePci } from '../vf/inventory.ts';
+import { toCniError } from './error-codes.ts';
+import { Code, CniError } from './errors.ts';
+import { delGoAttachment } from './go-plugin.ts';
+import { ipamCall, runIpam } from './ipam.ts';
+import { release } from './release.ts';
+import type { Request } from './request.ts';
+
+/**
+ * DEL: gives an attachment's VF back. Works without a network namespace, twice, late, and with a stdin that has lost its keys: what
+ * counts is the claim. Without one there is nothing of ours to undo; the IPAM plugin, which may still have an address, is asked all the
+ * same, but cannot fail the DEL.
+ */
+export async function del(host: Host, request: Request): Promise<void> {
+  const { attachment, config, env } = request;
+  const isOurs = (claim: Claim | undefined) =>
+    claim?.owner.containerId === attachment.containerId && claim.owner.ifname === attachment.ifname;
+  const hints = [config['deviceID'], config['pciBusID']].flatMap((value) =>
+    typeof value === 'string' ? (parsePci(value) ?? []) : [],
+  );
+  const found = findClaim(host, attachment.containerId, attachment.ifname, hints);
+  if (found) {
+    using lock = lockVf(host, found.vf.pci);
+    if (!lock)
+      throw new CniError(
+        Code.TryAgainLater,
+        `VF ${found.vf.pci} is busy: another process is still working on it`,
+      );
+    // Until we had the lock, another DEL may have given it back, and another pod may have got it.
+    const claim = readClaim(host, found.vf.pci);
+    if (claim && isOurs(claim)) return await release(host, claim, lock, env);
+  }
+  if (!found && (await delGoAttachment(host, request))) return;
+  host.log.info('nothing to give back', { hasClaim: found !== undefined });
+  try {
+    const call = ipamCall(config, attachment, env);
+    if (call) runIpam('DEL', call);
+  } catch (error) {
+    // Where there was a VF, its address went with it. Multus' DEL has lost the ranges that the IPAM plugin wants, and a runtime repeats a
+    // DEL until it succeeds: the pod would stay Terminating for ever.
+    host.log.warning('IPAM plugin not asked to free an address', { error: toCniError(error).message });
+  }
+}

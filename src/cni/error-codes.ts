@@ -1,0 +1,38 @@
+import { Errno, errnoOf, isErrno, KernelError, NotANetns } from '../kernel/errno.ts';
+import { PathRefused } from '../kernel/files.ts';
+import { NotUsable } from '../vf/inventory.ts';
+import { SettingRefused, Unsupported } from '../vf/settings.ts';
+
+import { CniError, Code } from './errors.ts';
+
+/** Answers of a driver that mean "this setting is not for this card or value", whatever the circumstances. */
+const neverErrnos: number[] = [
+  Errno.EOPNOTSUPP,
+  Errno.ENOTSUPP,
+  Errno.EPROTONOSUPPORT,
+  Errno.EINVAL,
+  Errno.ERANGE,
+];
+const busyErrnos: number[] = [Errno.EBUSY, Errno.EAGAIN];
+
+function codeOf(error: unknown): number {
+  if (error instanceof SettingRefused) {
+    if (neverErrnos.includes(error.errno)) return Code.UnsupportedField;
+    return busyErrnos.includes(error.errno) ? Code.TryAgainLater : Code.KernelRefused;
+  }
+  if (error instanceof NotANetns) return Code.InvalidNetns;
+  if (error instanceof PathRefused) return Code.InvalidConfig;
+  if (error instanceof NotUsable) return Code.VfNotUsable;
+  if (error instanceof Unsupported) return Code.UnsupportedField;
+  if (error instanceof KernelError)
+    return isErrno(error, ...busyErrnos) ? Code.TryAgainLater : Code.KernelRefused;
+  return errnoOf(error) === undefined ? Code.Internal : Code.IoFailure;
+}
+
+/** Any error in the form that a runtime gets. What nobody foresaw is a bug of ours: code 999, with its stack for the log only. */
+export function toCniError(error: unknown): CniError {
+  if (error instanceof CniError) return error;
+  const code = codeOf(error);
+  const message = error instanceof Error ? error.message : String(error);
+  return new CniError(code, message, undefined, { cause: error });
+}

@@ -1,0 +1,46 @@
+import { CannotLoadAddon } from '../kernel/addon.ts';
+
+/** Error codes: 1 to 99 are the specification's (8 and 999 are libcni's), 100 and up are ours. README.md explains them. */
+export const Code = {
+  IncompatibleVersion: 1,
+  UnsupportedField: 2,
+  UnknownContainer: 3,
+  InvalidEnvironment: 4,
+  IoFailure: 5,
+  DecodingFailure: 6,
+  InvalidConfig: 7,
+  InvalidNetns: 8,
+  TryAgainLater: 11,
+  NotAvailable: 50,
+  VfNotUsable: 100,
+  KernelRefused: 101,
+  RollbackIncomplete: 102,
+  Drifted: 103,
+  Internal: 999,
+} as const;
+
+/** An error in the form that a runtime gets. */
+export class CniError extends Error {
+  override readonly name = 'CniError';
+  readonly code: number;
+  readonly details: string | undefined;
+
+  constructor(code: number, message: string, details?: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+    this.details = details;
+  }
+}
+
+/** What comes from loading the program, before anything could make a {@link CniError} of it. */
+function toPlain(error: unknown): { code: number; message: string; details?: string | undefined } {
+  if (error instanceof CniError) return error;
+  if (error instanceof CannotLoadAddon) return { code: Code.IoFailure, message: error.message };
+  return { code: Code.Internal, message: String(error) };
+}
+
+/** The error as JSON for stdout. What nobody foresaw is a bug of ours. */
+export function formatError(error: unknown, cniVersion: string): string {
+  const { code, message, details } = toPlain(error);
+  return JSON.stringify({ cniVersion, code, msg: message, details });
+}

@@ -1,0 +1,164 @@
+import * as z from 'zod/mini';
+import { userspaceDrivers } from '../dpdk/driver.ts';
+import { logLevels } from '../kernel/log.ts';
+import { parsePci } from '../vf/inventory.ts';
+import { parsePfSelector, type PfSelector } from '../vf/pool.ts';
+
+/** "02:00:00:00:00:01" from any usual notation (colons, dashes, dots, none); undefined for anything but a unicast MAC. */
+export function parseMac(text: string): string | undefined {
+  const notations = [
+    /^(..):(..):(..):(..):(..):(..)$/,
+    /^(..)-(..)-(..)-(..)-(..)-(..)$/,
+    /^(....)\.(....)\.(....)$/,
+    /^(............)$/,
+  ];
+  const digits = notations
+    .map((notation) => notation.exec(text)?.slice(1).join('').toLowerCase())
+    .find(Boolean);
+  if (!digits || !/^[0-9a-f]{12}$/.test(digits) || /^0+$/.test(digits)) return undefined;
+  const isMulticast = Number.parseInt(digits.slice(0, 2), 16) & 1;
+  return isMulticast ? undefined : digits.replace(/..(?!$)/g, '$&:');
+}
+
+/** Text that a function understands. */
+function parsed(parse: (text: string) => string | undefined) {
+  const transform = z.transform((text: string, payload) => {
+    const value = parse(text);
+    if (value === undefined) payload.issues.push({ code: 'custom', input: text });
+    return value ?? '';
+  });
+  return z.pipe(z.string(), transform);
+}
+
+function toPfSelectors(value: string | string[], payload: z.core.ParsePayload): PfSelector[] {
+  const selectors = [value].flat().flatMap((text) => parsePfSelector(text) ?? []);
+  if (selectors.length === 0 || selectors.length < [value].flat().length)
+    payload.issues.push({ code: 'custom', input: value });
+  return selectors;
+}
+
+/** One key of ours: what it may hold, and how a message says so. `mayBeEmpty`: "" means absent, as for the Go plugin. */
+export interface Key {
+  readonly schema: z.ZodMiniType;
+  readonly allowed: string;
+  readonly mayBeEmpty?: true;
+}
+
+const onOff = { schema: z.enum(['on', 'off']), allowed: '"on" or "off"', mayBeEmpty: true } as const;
+const rate = {
+  schema: z.int().check(z.gte(0), z.lte(0xffffffff)),
+  allowed: 'Mbps as a whole number, 0 for no limit',
+} as const;
+export const mac = {
+  schema: parsed(parseMac),
+  allowed: 'a unicast MAC address such as "02:00:00:00:00:01"',
+  mayBeEmpty: true,
+} as const;
+const pciAddress = {
+  schema: parsed(parsePci),
+  allowed: 'the PCI address of a VF such as "0000:03:02.0"',
+  mayBeEmpty: true,
+} as const;
+
+/** Every key that is ours. docs/configuration.md is checked against it. */
+export const keys = {
+  deviceID: pciAddress,
+  pciBusID: pciAddress,
+  pf: {
+    schema: z.pipe(z.union([z.string(), z.array(z.string())]), z.transform(toPfSelectors)),
+    allowed: 'a PF\'s name or PCI address, "ens1f0#0-3,7" for some of its VFs, or a list of these',
+    mayBeEmpty: true,
+  },
+  vf: { schema: z.int().check(z.gte(0), z.lte(65_535)), allowed: 'the index of a VF: a whole number from 0' },
+  driver: {
+    schema: z.pipe(
+      z.union([z.string(), z.array(z.string())]),
+      z.transform((value) => [value].flat()),
+    ),
+    allowed: 'the name of a driver, or a list of them',
+    mayBeEmpty: true,
+  },
+  dpdk: {
+    schema: z.union([
+      z.boolean(),
+      z.strictObject({ driver: z.optional(z.enum(userspaceDrivers)), force: z.optional(z.boolean()) }),
+    ]),
+    allowed: `true, false or an object with "driver" (${userspaceDrivers.join(', ')}) and "force" (true, false)`,
+  },
+  vlan: { schema: z.int().check(z.gte(0), z.lte(4094)), allowed: 'a whole number from 0 to 4094' },
+  vlanQoS: { schema: z.int().check(z.gte(0), z.lte(7)), allowed: 'a whole number from 0 to 7' },
+  vlanProto: {
+    schema: z.pipe(
+      z.string(),
+      z.pipe(
+        z.transform((text: string) => text.toLowerCase()),
+        z.enum(['802.1q', '802.1ad']),
+      ),
+    ),
+    allowed: '"802.1q" or "802.1ad"',
+  },
+  mac,
+  spoofchk: onOff,
+  trust: onOff,
+  link_state: {
+    schema: z.enum(['auto', 'enable', 'disable']),
+    allowed: '"auto", "enable" or "disable"',
+    mayBeEmpty: true,
+  },
+  min_tx_rate: rate,
+  max_tx_rate: rate,
+  mtu: { schema: z.int().check(z.gte(68), z.lte(65_535)), allowed: 'a whole number from 68 to 65535' },
+  ipam: {
+    schema: z.looseObject({ type: z.optional(z.nullable(z.string().check(z.regex(/^[^/]*$/)))) }),
+    allowed: 'an object whose "type" names an IPAM plugin',
+  },
+  logLevel: { schema: z.string(), allowed: logLevels.join(', '), mayBeEmpty: true },
+  logFile: { schema: z.string(), allowed: 'a path below /var/log', mayBeEmpty: true },
+  logFormat: { schema: z.enum(['text', 'json']), allowed: '"text" or "json"', mayBeEmpty: true },
+} as const satisfies Record<string, Key>;
+
+/** Keys that are the specification's, a runtime's or another plugin's business. */
+export const foreignKeys = [
+  'cniVersion',
+  'name',
+  'type',
+  'capabilities',
+  'runtimeConfig',
+  'args',
+  'prevResult',
+  'dns',
+  'disableCheck',
+  'resourceName',
+];
+
+/** Insertions, deletions, replacements and swaps of neighbours that make one word of the other. */
+function distance(a: string, b: string): number {
+  let beforePrevious: number[] = [];
+  let previous = Array.from({ length: b.length + 1 }, (_, i) => i);
+  for (let i = 1; i <= a.length; i++) {
+    const row = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const substitution = (previous[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1);
+      const isSwap = i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1];
+      const swap = isSwap ? (beforePrevious[j - 2] ?? 0) + 1 : Infinity;
+      row.push(Math.min(substitution, swap, (previous[j] ?? 0) + 1, (row[j - 1] ?? 0) + 1));
+    }
+    beforePrevious = previous;
+    previous = row;
+  }
+  return previous[b.length] ?? 0;
+}
+
+/** The key of ours that an unknown one probably means ("max-tx-rate", "vlans"); undefined if it is near to none. */
+export function nearestKey(unknown: string): string | undefined {
+  return nearest(unknown, Object.keys(keys));
+}
+
+/** The word that a misspelt one probably means; undefined if it is near to none. */
+export function nearest(unknown: string, known: readonly string[]): string | undefined {
+  const plain = (key: string) => key.toLowerCase().replace(/[-_]/g, '');
+  return known
+    .map((key) => ({ key, far: distance(plain(unknown), plain(key)) }))
+    .filter(({ key, far }) => far <= (key.length > 5 ? 2 : key.length > 3 ? 1 : 0))
+    .sort((a, b) => a.far - b.far)[0]?.key;
+}

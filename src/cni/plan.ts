@@ -1,0 +1,112 @@
+import { type UserspaceDriver, userspaceDriverFor } from '../dpdk/driver.ts';
+import { requireIommu } from '../dpdk/iommu.ts';
+import { getLinkWithVfs, type Link } from '../kernel/link.ts';
+import { listClaims } from '../vf/claims.ts';
+import { describeHolders, holdersOf } from '../vf/holders.ts';
+import type { Host } from '../vf/host.ts';
+import { isWholePf, NotUsable, type Vf, vfName } from '../vf/inventory.ts';
+import { checkMtu, findOnHost } from '../vf/netdev.ts';
+import { ownerOfSameMac, refuseSwitchdev, warnOfDownPf } from '../vf/safety.ts';
+import { readSettings, type VfSettings } from '../vf/settings.ts';
+import { type NetConf, wantedSettings } from './config.ts';
+import { Code, CniError } from './errors.ts';
+import type { Request } from './request.ts';
+
+/** What a VF is like before the first change, and what an ADD will make of it. */
+export interface Plan {
+  /** With the settings of all its VFs; undefined where the PF itself goes into the pod. */
+  readonly pf: Link | undefined;
+  readonly settings: VfSettings;
+  /** The VF's netdev; undefined only where userspace is to drive the VF, and no kernel driver does now. */
+  readonly link: Link | undefined;
+  /** The driver through which a process gets the VF; undefined where its netdev goes into the pod. */
+  readonly userspace: UserspaceDriver | undefined;
+  /** What to program on the PF. */
+  readonly wanted: VfSettings;
+}
+
+/** Looks at a VF and plans an ADD; changes nothing. @throws NotUsable, Unsupported */
+export async function makePlan(host: Host, conf: NetConf, vf: Vf): Promise<Plan> {
+  const userspace = userspaceDriverFor(vf, conf.dpdk);
+  const link = await findOnHost(host, vf.pci);
+  const mayHaveNone = userspace !== undefined && (vf.driver === undefined || vf.driver === userspace);
+  if (!link && !mayHaveNone) throw new NotUsable(noNetdev(vf));
+  if (isWholePf(vf)) return { pf: undefined, settings: {}, link, userspace, wanted: {} };
+  const pf = vf.pf.ifname === undefined ? undefined : await getLinkWithVfs(host.netns.rtnl, vf.pf.ifname);
+  if (!pf) throw new NotUsable(`Cannot program ${vfName(vf)}: its PF has no netdev on the host`);
+  const info = pf.vfs[vf.index];
+  if (!info)
+    throw new NotUsable(
+      `Cannot program ${vfName(vf)}: the driver of its PF reports only ${pf.vfs.length} VFs`,
+    );
+  const settings = readSettings(info);
+  const asked = wantedSettings(conf, settings);
+  const wanted = userspace === undefined ? asked : { ...asked, mac: asked.mac ?? macOf(link, settings) };
+  return { pf, link, settings, userspace, wanted };
+}
+
+/**
+ * The MAC that a userspace driver shall find: the netdev's, else what the PF shows. It is always programmed, because igb and others show
+ * one that they forget when the VF is reset, and the process would see a random one.
+ */
+function macOf(link: Link | undefined, settings: VfSettings): string | undefined {
+  return link?.mac ?? (settings.mac === '00:00:00:00:00:00' ? undefined : settings.mac);
+}
+
+export function noNetdev(vf: Vf): string {
+  const why =
+    vf.driver === undefined
+      ? 'no driver is bound to it'
+      : `its driver ${vf.driver} shows none, or it is in another network namespace`;
+  return `${vfName(vf)} has no netdev on the host: ${why}`;
+}
+
+/** Refuses, before the first change, what could not work. @throws CniError; NotUsable, Unsupported */
+export function refuseUnfit(
+  host: Host,
+  conf: NetConf,
+  request: Request,
+  vf: Vf,
+  { pf, link, userspace, wanted }: Plan,
+): void {
+  if (conf.mtu !== undefined && link) checkMtu(link, conf.mtu);
+  if (userspace !== undefined) refuseUnfitForUserspace(host, conf, request, vf, userspace);
+  if (!pf) return;
+  refuseSwitchdev(vf, pf);
+  warnOfDownPf(host, vf, pf);
+  const { containerId } = request.attachment;
+  const owner = wanted.mac === undefined ? undefined : ownerOfSameMac(host, vf, pf, wanted, containerId);
+  if (owner !== undefined) {
+    throw new CniError(
+      Code.TryAgainLater,
+      `MAC ${wanted.mac} is in use on another VF of the same PF and VLAN, by container ${owner}`,
+    );
+  }
+}
+
+/** Refuses what no process could use, and a VF that one has already. */
+function refuseUnfitForUserspace(
+  host: Host,
+  conf: NetConf,
+  { config }: Request,
+  vf: Vf,
+  userspace: UserspaceDriver,
+): void {
+  if (conf.hasIpam && (config['ipam'] as { type?: unknown }).type === 'dhcp') {
+    throw new CniError(
+      Code.InvalidConfig,
+      'Invalid network configuration: "ipam": "dhcp" needs an interface, and a VF on a userspace driver has none',
+    );
+  }
+  if (userspace !== vf.driver) {
+    const claims = listClaims(host);
+    if (userspace === 'vfio-pci') requireIommu(host.sys, vf, (pci) => claims.includes(pci));
+    return;
+  }
+  const holders = holdersOf(host.sys, vf.pci);
+  if (holders.length > 0)
+    throw new CniError(
+      Code.TryAgainLater,
+      `${vfName(vf)} is in use: ${describeHolders(holders)} has it open`,
+    );
+}

@@ -1,0 +1,41 @@
+import { Code, CniError } from './errors.ts';
+
+/** Every version of the specification, oldest first. */
+export const supportedVersions = ['0.1.0', '0.2.0', '0.3.0', '0.3.1', '0.4.0', '1.0.0', '1.1.0'] as const;
+export type CniVersion = (typeof supportedVersions)[number];
+
+export const newestVersion: CniVersion = '1.1.0';
+
+export function isSupported(version: unknown): version is CniVersion {
+  return supportedVersions.includes(version as CniVersion);
+}
+
+/** A configuration without cniVersion is one of 0.1.0. @throws CniError 1 */
+export function parseVersion(version: unknown): CniVersion {
+  const text = version === undefined || version === null || version === '' ? '0.1.0' : version;
+  if (isSupported(text)) return text;
+  throw new CniError(
+    Code.IncompatibleVersion,
+    `Incompatible CNI version: "cniVersion": ${JSON.stringify(version)}`,
+    `Supported: ${supportedVersions.join(', ')}`,
+  );
+}
+
+export function isAtLeast(version: CniVersion, minimum: CniVersion): boolean {
+  return supportedVersions.indexOf(version) >= supportedVersions.indexOf(minimum);
+}
+
+/** The version of an answer: the configuration's where it is one of ours, so that whoever asked can read it, else the newest. */
+export function answeredVersion(stdin: string): CniVersion {
+  try {
+    const asked = (JSON.parse(stdin) as { cniVersion?: unknown } | null)?.cniVersion;
+    return isSupported(asked) ? asked : newestVersion;
+  } catch {
+    return newestVersion;
+  }
+}
+
+/** The answer to VERSION. Runtimes refuse one without cniVersion, so anything unusable on stdin gets our newest. */
+export function formatVersion(stdin: string): string {
+  return JSON.stringify({ cniVersion: answeredVersion(stdin), supportedVersions });
+}
