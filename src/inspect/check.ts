@@ -1,0 +1,334 @@
+import * as z from 'zod/mini';
+import { exhausted, refuseBusyPf, unfit } from '../cni/choose.ts';
+import { type NetConf, parseConfig } from '../cni/config.ts';
+import { toCniError } from '../cni/error-codes.ts';
+import { Code, CniError } from '../cni/errors.ts';
+import { ipamCall } from '../cni/ipam.ts';
+import { makePlan, type Plan, refuseUnfit } from '../cni/plan.ts';
+import { parseRequest, type Request } from '../cni/request.ts';
+import { formatResult } from '../cni/result.ts';
+import type { DpdkWish } from '../dpdk/driver.ts';
+import { readFile, readStdin } from '../kernel/files.ts';
+import { IFF_UP } from '../kernel/link.ts';
+import { Log } from '../kernel/log.ts';
+import { hasDriver } from '../kernel/pci-driver.ts';
+import { findProgram } from '../kernel/process.ts';
+import type { Host } from '../vf/host.ts';
+import { findPf, findVf, pfName, type Vf, vfName, wholePf } from '../vf/inventory.ts';
+import { candidates, type Pool } from '../vf/pool.ts';
+import { changes, type VfSettings } from '../vf/settings.ts';
+import { type Flags, type Outcome, wrongUsage } from './cli.ts';
+import { type Device, survey } from './survey.ts';
+import { paint, type Style } from './table.ts';
+
+type Config = Readonly<Record<string, unknown>>;
+
+/** A network configuration file, whatever its form. */
+export interface Network {
+  readonly name: string;
+  /** As a runtime hands them to the plugins. */
+  readonly plugins: readonly Config[];
+  /** Multus will put the device plugin's choice into it. */
+  readonly getsDevice: boolean;
+}
+
+const listSchema = z.looseObject({
+  cniVersion: z.optional(z.unknown()),
+  name: z.optional(z.unknown()),
+  plugins: z.array(z.looseObject({ type: z.optional(z.string()) })),
+});
+const singleSchema = z.looseObject({ type: z.string() });
+const definitionSchema = z.looseObject({
+  kind: z.literal('NetworkAttachmentDefinition'),
+  metadata: z.looseObject({
+    name: z.string(),
+    annotations: z.optional(z.record(z.string(), z.string())),
+  }),
+  spec: z.looseObject({ config: z.string() }),
+});
+
+/**
+ * Understands a .conf or .conflist file, or a NetworkAttachmentDefinition as JSON.
+ * @throws CniError 6
+ */
+export function parseNetwork(text: string): Network {
+  const value = parseJson(text);
+  const definition = definitionSchema.safeParse(value);
+  if (definition.success) {
+    const { metadata, spec } = definition.data;
+    const config = parseJson(spec.config, '"spec.config" of the NetworkAttachmentDefinition');
+    const named = typeof config === 'object' && config !== null ? { name: metadata.name, ...config } : config; // as Multus does
+    const getsDevice = metadata.annotations?.['k8s.v1.cni.cncf.io/resourceName'] !== undefined;
+    return { ...fromConfig(named), getsDevice };
+  }
+  return { ...fromConfig(value), getsDevice: false };
+}
+
+function fromConfig(value: unknown): Omit<Network, 'getsDevice'> {
+  const list = listSchema.safeParse(value);
+  if (list.success) {
+    const { cniVersion, name, plugins } = list.data;
+    return { name: String(name), plugins: plugins.map((plugin) => ({ ...plugin, cniVersion, name })) };
+  }
+  const single = singleSchema.safeParse(value);
+  if (single.success) return { name: String(single.data['name']), plugins: [single.data] };
+  throw new CniError(
+    Code.DecodingFailure,
+    'Not a network configuration: it has neither "type" (a .conf) nor "plugins" (a .conflist) nor "kind": "NetworkAttachmentDefinition" with "spec.config"',
+  );
+}
+
+function parseJson(text: string, what = 'the network configuration'): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    const hint = /^\s*(apiVersion|kind|metadata):/m.test(text)
+      ? ': this is YAML; kubectl get net-attach-def NAME -o json prints it as JSON'
+      : `: ${(cause as Error).message}`;
+    throw new CniError(Code.DecodingFailure, `Cannot parse ${what}${hint}`, undefined, { cause });
+  }
+}
+
+interface Refusal {
+  readonly code: number;
+  readonly message: string;
+  readonly details?: string | undefined;
+}
+
+/** What an ADD of one plugin of a network would do here. */
+export interface Verdict {
+  readonly type: string;
+  readonly takes: Vf | undefined;
+  /** What would be programmed, and what is. */
+  readonly sets: VfSettings;
+  readonly is: VfSettings;
+  readonly refused: readonly Refusal[];
+  readonly notes: readonly string[];
+}
+
+const pluginFolders = '/opt/cni/bin:/usr/lib/cni';
+
+/** `sriov check CONFIG`: what an ADD with this configuration would do on this node. Changes nothing. */
+export async function check(host: Host, words: readonly string[], flags: Flags): Promise<Outcome> {
+  const [file = '', ...more] = words;
+  if (file === '' || more.length > 0) return wrongUsage('check', 'it takes one file, or - for stdin');
+  const text = file === '-' ? readStdin() : readFile(file);
+  if (text === undefined) return { exitCode: 1, stdout: '', stderr: `Cannot find the file "${file}"\n` };
+  const network = parseNetwork(text);
+  const env = { ...flags.env, CNI_PATH: flags.env['CNI_PATH'] || pluginFolders };
+  const verdicts: Verdict[] = [];
+  for (const config of network.plugins) {
+    const given = flags.device === undefined ? config : { ...config, deviceID: flags.device };
+    verdicts.push(
+      config['type'] === 'sriov'
+        ? await judge(host, given, env, network.getsDevice)
+        : judgeOther(config, env.CNI_PATH),
+    );
+  }
+  const isRefused = verdicts.some(({ refused }) => refused.length > 0);
+  const exitCode = isRefused ? 3 : 0;
+  if (flags.json) return { exitCode, stdout: `${JSON.stringify({ network: network.name, wouldWork: !isRefused, plugins: verdicts.map(toJson) }, undefined, 1)}\n` }; // prettier-ignore
+  const parts = verdicts.map((verdict, i) =>
+    formatVerdict(verdict, `${i + 1} of ${verdicts.length}`, flags.style),
+  );
+  const end = isRefused
+    ? paint(flags.style, 'red', 'An ADD would fail')
+    : paint(flags.style, 'green', 'Nothing speaks against an ADD');
+  return { exitCode, stdout: `Network ${network.name}\n${parts.join('')}${end}\n` };
+}
+
+/** A plugin of somebody else: is it there, and does it go with ours? */
+function judgeOther(config: Config, cniPath: string): Verdict {
+  const type = String(config['type']);
+  const refused: Refusal[] = [];
+  if (findProgram(type, cniPath) === undefined)
+    refused.push({ code: Code.InvalidEnvironment, message: `Cannot find plugin "${type}" in CNI_PATH "${cniPath}"` }); // prettier-ignore
+  if (type === 'bandwidth')
+    refused.push({ code: Code.InvalidConfig, message: 'The "bandwidth" plugin works on veth pairs and fails behind a VF: use "max_tx_rate", or "capabilities": {"bandwidth": true} of this plugin' }); // prettier-ignore
+  return { type, takes: undefined, sets: {}, is: {}, refused, notes: [] };
+}
+
+/** What an ADD would do, by the same functions that do it. */
+export async function judge(
+  host: Host,
+  config: Config,
+  env: Request['env'],
+  getsDevice: boolean,
+): Promise<Verdict> {
+  const refused: Refusal[] = [];
+  const notes: string[] = [];
+  const attempt = async <T>(step: () => T | Promise<T>): Promise<T | undefined> => {
+    try {
+      return await step();
+    } catch (error) {
+      const { code, message, details } = toCniError(error);
+      refused.push({ code, message, details });
+      return undefined;
+    }
+  };
+  let takes: Vf | undefined;
+  let sets: VfSettings = {};
+  let is: VfSettings = {};
+  const quiet: Host = { ...host, log: new Log('panic') };
+  const known = await attempt(() => {
+    const request = requestOf(config, env);
+    return { request, conf: parseConfig(request) };
+  });
+  if (known) {
+    const { request, conf } = known;
+    notes.push(...conf.notes);
+    const logFile = config['logFile'];
+    if (typeof logFile === 'string' && logFile !== '' && !logFile.startsWith('/var/log/'))
+      notes.push(`"logFile": "${logFile}" is not below /var/log: lines go to stderr`);
+    await attempt(() => conf.hasIpam && ipamCall(config, request.attachment, env));
+    await attempt(() => conf.hasIpam || formatResult({ interfaces: [], ips: [], routes: [], dns: {} }, conf.cniVersion)); // prettier-ignore
+    takes = await attempt(() => chooseDry(quiet, conf, getsDevice, notes));
+    if (takes) {
+      const vf = takes;
+      const plan = await attempt(() => makePlan(quiet, conf, vf));
+      if (plan) {
+        ({ settings: is, wanted: sets } = plan);
+        await attempt(() => {
+          refuseUnfit(quiet, conf, request, vf, plan);
+        });
+        notes.push(...doubts(host, conf, vf, plan));
+      }
+    }
+  }
+  return { type: String(config['type']), takes, sets, is, refused, notes };
+}
+
+function requestOf(config: Config, env: Request['env']): Request {
+  const attachment = { CNI_CONTAINERID: 'dry-run', CNI_NETNS: '/dry-run', CNI_IFNAME: 'net1', CNI_ARGS: '' };
+  return parseRequest('ADD', { ...env, ...attachment }, JSON.stringify(config));
+}
+
+/** What may go wrong, but need not. */
+function doubts(
+  host: Host,
+  conf: NetConf,
+  vf: Vf,
+  { pf, settings: is, wanted: sets, userspace }: Plan,
+): string[] {
+  const notes: string[] = [];
+  if (pf && !(pf.flags & IFF_UP))
+    notes.push(`${pfName(vf.pf)} is down: the VF may have no carrier (ip link set ${vf.pf.ifname} up)`);
+  for (const key of Object.keys(sets) as (keyof VfSettings)[])
+    if (sets[key] !== undefined && is[key] === undefined)
+      notes.push(
+        `the driver ${vf.pf.driver} of ${pfName(vf.pf)} does not report ${key}: it may refuse to set it`,
+      );
+  if (userspace !== undefined && !hasDriver(host.sys, userspace))
+    notes.push(`the driver ${userspace} is not loaded: an ADD calls modprobe`);
+  if (!conf.hasIpam) notes.push('no "ipam": the interface gets no address');
+  return notes;
+}
+
+/** Chooses as an ADD would, but takes nothing. @throws CniError; NotUsable */
+async function chooseDry(
+  host: Host,
+  { device: asked, dpdk }: NetConf,
+  getsDevice: boolean,
+  notes: string[],
+): Promise<Vf | undefined> {
+  switch (asked?.kind) {
+    case 'vf':
+      findVf(host.sys, asked.pci);
+      return named(await survey(host), asked.pci, notes);
+    case 'pf': {
+      const pf = wholePf(findPf(host.sys, asked.pf));
+      const devices = await survey(host);
+      named(devices, pf.pci, notes);
+      // It puts aside what it cannot read.
+      if (!devices.some(({ state }) => state === 'unreadable')) await refuseBusyPf(host, pf);
+      return pf;
+    }
+    case 'pool':
+      return pooled(host, asked.pool, dpdk, notes);
+    case undefined:
+      if (getsDevice) {
+        notes.push('Multus will add the device that the device plugin chooses: --device VF checks one');
+        return undefined;
+      }
+      throw new CniError(
+        Code.InvalidConfig,
+        'Invalid network configuration: it names no device: "deviceID" is usually put there by Multus, for a NetworkAttachmentDefinition with ' +
+          'the annotation k8s.v1.cni.cncf.io/resourceName (--device VF checks as if it had); "pf" takes a free VF without a device plugin',
+      );
+  }
+}
+
+/** A device that is asked for by its address: whoever has it must not have it any more. @throws CniError 11 */
+function named(devices: readonly Device[], pci: string, notes: string[]): Vf {
+  const device = devices.find(({ vf }) => vf.pci === pci);
+  if (!device) throw new CniError(Code.VfNotUsable, `${pci} is neither a PF nor a VF`);
+  const { vf, state, why, owner } = device;
+  const whose = owner?.pod ?? owner?.containerId ?? owner?.netns;
+  if (state === 'attached' || state === 'busy' || state === 'held')
+    throw new CniError(Code.TryAgainLater, `${vfName(vf)} belongs to ${whose}: ${why}`);
+  if (state === 'stale') notes.push(`${vfName(vf)} would first be given back; it was of ${whose}: ${why}`);
+  else if (state === 'foreign')
+    notes.push(`the host uses ${vfName(vf)}: ${why}; named by its address it is taken all the same`); // prettier-ignore
+  else if (state === 'unreadable') notes.push(`${why}: it would be put aside`);
+  return vf;
+}
+
+/** The VF that a pool would give: a free one, else one whose claim is stale. @throws CniError 11; NotUsable */
+async function pooled(host: Host, pool: Pool, dpdk: DpdkWish | undefined, notes: string[]): Promise<Vf> {
+  const all = candidates(host, pool);
+  const devices = await survey(host);
+  const stateOf = (vf: Vf) => devices.find((device) => device.vf.pci === vf.pci);
+  const isClaimed = (vf: Vf) => stateOf(vf)?.claim !== undefined;
+  const reasons = new Map<string, string>();
+  for (const vf of [...all.filter((vf) => !isClaimed(vf)), ...all.filter(isClaimed)]) {
+    const device = stateOf(vf);
+    const isTaken = ['attached', 'busy', 'held'].includes(device?.state ?? '');
+    const why = isTaken ? `${device?.owner?.pod ?? device?.owner?.containerId}: ${device?.why}` : await unfit(host, pool, dpdk, vf); // prettier-ignore
+    if (why !== undefined) {
+      reasons.set(vf.pci, why);
+      continue;
+    }
+    if (device?.state === 'stale') notes.push(`${vfName(vf)} would first be given back: ${device.why}`);
+    const free = devices.filter(
+      ({ vf: { pci }, state }) => state === 'free' && all.some((one) => one.pci === pci),
+    );
+    notes.push(`${free.length} of the ${all.length} VFs of the pool are free`);
+    return vf;
+  }
+  throw exhausted(host, pool, all, reasons);
+}
+
+function toJson({ type, takes, sets, is, refused, notes }: Verdict): object {
+  const vf = takes && {
+    pci: takes.pci,
+    index: takes.pci === takes.pf.pci ? undefined : takes.index,
+    pf: { pci: takes.pf.pci, ifname: takes.pf.ifname },
+    driver: takes.driver,
+    netdev: takes.ifnames[0],
+  };
+  return { type, wouldWork: refused.length === 0, takes: vf, sets, is, refused, notes };
+}
+
+function formatVerdict(
+  { type, takes, sets, is, refused, notes }: Verdict,
+  which: string,
+  style: Style,
+): string {
+  const rows: [string, string][] = [];
+  if (takes) rows.push(['takes', `${vfName(takes)}, driver ${takes.driver ?? 'none'}, netdev ${takes.ifnames[0] ?? 'none'}`]); // prettier-ignore
+  const programmed = changes(is, sets);
+  for (const key of Object.keys(programmed) as (keyof VfSettings)[])
+    rows.push(['sets', `${key} ${text(programmed[key])} (now ${is[key] === undefined ? 'unknown' : text(is[key])})`]); // prettier-ignore
+  for (const note of notes) rows.push(['note', note]);
+  for (const { code, message, details } of refused)
+    rows.push(['refused', `${message} (code ${code})${details === undefined ? '' : `\n${details}`}`]);
+  const lines = rows.map(([name, value]) => {
+    const label = paint(style, name === 'refused' ? 'red' : 'dim', name.padEnd(9));
+    return `  ${label}${value.replaceAll('\n', `\n${' '.repeat(11)}`)}\n`;
+  });
+  return `${paint(style, 'bold', `Plugin ${which}: ${type}`)}\n${lines.join('')}`;
+}
+
+function text(value: unknown): string {
+  return JSON.stringify(value).replaceAll('"', '');
+}

@@ -1,0 +1,146 @@
+import { thisHost } from '../cni/command.ts';
+import { toCniError } from '../cni/error-codes.ts';
+import { nearest } from '../cni/keys.ts';
+import { Errno, isErrno } from '../kernel/errno.ts';
+import { parseArguments } from '../kernel/arguments.ts';
+import { Log } from '../kernel/log.ts';
+import { terminal } from '../kernel/terminal.ts';
+import type { Host } from '../vf/host.ts';
+import { parsePci } from '../vf/inventory.ts';
+import { help, helpOn, manuals } from './help.ts';
+import type { Style } from './table.ts';
+
+/** What a run of the tool ends with. */
+export interface Outcome {
+  /** 0: done. 1: something is wrong or could not be done. 2: the command line is wrong. 3: `check` found that an ADD would fail. */
+  readonly exitCode: number;
+  readonly stdout: string;
+  readonly stderr?: string;
+}
+
+export interface Flags {
+  readonly json: boolean;
+  readonly dryRun: boolean;
+  readonly force: boolean;
+  /** PCI address. */
+  readonly device: string | undefined;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly style: Style;
+}
+
+type Command = (host: Host, words: readonly string[], flags: Flags) => Promise<Outcome>;
+
+/** How each command of help.ts is loaded and run. */
+const commands: Readonly<Record<string, Command>> = {
+  list: async (host, words, flags) =>
+    words.length > 0
+      ? wrongUsage('list', 'it takes no words')
+      : (await import('./list.ts')).list(host, flags),
+  inspect: async (host, words, flags) => (await import('./inspect.ts')).inspect(host, words, flags),
+  check: async (host, words, flags) => (await import('./check.ts')).check(host, words, flags),
+  vfs: async (host, words, flags) => (await import('./vfs.ts')).vfs(host, words, flags),
+  gc: async (host, words, flags) =>
+    words.length > 0 ? wrongUsage('gc', 'it takes no words') : (await import('./gc.ts')).gc(host, flags),
+  release: async (host, words, flags) => (await import('./release.ts')).releaseOne(host, words, flags),
+};
+
+const options = {
+  json: { type: 'boolean' },
+  'dry-run': { type: 'boolean' },
+  force: { type: 'boolean' },
+  device: { type: 'string' },
+  verbose: { type: 'boolean', short: 'v' },
+  version: { type: 'boolean' },
+  help: { type: 'boolean', short: 'h' },
+} as const;
+
+/** The end of a run whose command line is wrong. */
+export function wrongUsage(command: string | undefined, problem: string): Outcome {
+  const where = command === undefined ? 'sriov --help' : `sriov help ${command}`;
+  const what = command === undefined ? problem : `sriov ${command}: ${problem}`;
+  return { exitCode: 2, stdout: '', stderr: `${what} ("${where}" tells more)\n` };
+}
+
+interface CommandLine {
+  readonly name: string | undefined;
+  readonly words: readonly string[];
+  readonly given: ReadonlyMap<string, string | true>;
+}
+
+/** Understands the command line, and what was probably meant by a wrong one. */
+function parseCommandLine(args: readonly string[]): CommandLine | Outcome {
+  const { tokens, positionals } = parseArguments({
+    args: [...args],
+    options,
+    allowPositionals: true,
+    strict: false,
+    tokens: true,
+  });
+  const [name, ...words] = positionals;
+  const given = new Map<string, string | true>();
+  for (const token of tokens) {
+    if (token.kind !== 'option') continue;
+    const { rawName, value } = token;
+    const option = Object.entries(options).find(([known]) => known === token.name);
+    if (!option) {
+      const meant = nearest(token.name, Object.keys(options));
+      return wrongUsage(undefined, `Unknown option "${rawName}"${meant ? `: did you mean --${meant}?` : ''}`);
+    }
+    if (option[1].type === 'string' && (value === undefined || value === ''))
+      return wrongUsage(undefined, `Option "${rawName}" needs a value`);
+    if (option[1].type === 'boolean' && value !== undefined)
+      return wrongUsage(undefined, `Option "${rawName}" takes no value`);
+    given.set(token.name, value ?? true);
+  }
+  return { name, words, given };
+}
+
+/** Runs the operator's tool. */
+export async function runTool(args: readonly string[], env: Flags['env'], version: string): Promise<Outcome> {
+  const line = parseCommandLine(args);
+  if ('exitCode' in line) return line;
+  const { name, words, given } = line;
+  if (given.has('version')) return { exitCode: 0, stdout: `sriov ${version}\n` };
+  if (name === undefined)
+    return given.has('help')
+      ? { exitCode: 0, stdout: help(version) }
+      : { exitCode: 2, stdout: '', stderr: help(version) };
+  const isHelp = name === 'help';
+  const topic = isHelp ? words[0] : name;
+  if (topic === undefined) return { exitCode: 0, stdout: help(version) };
+  const manual = Object.hasOwn(manuals, topic) ? manuals[topic] : undefined;
+  const run = commands[topic];
+  if (!manual || !run) {
+    const meant = nearest(topic, [...Object.keys(manuals), 'help']);
+    return wrongUsage(undefined, `Unknown command "${topic}"${meant ? `: did you mean "${meant}"?` : ''}`);
+  }
+  if (isHelp || given.has('help')) return { exitCode: 0, stdout: helpOn(topic, manual) };
+  for (const option of given.keys())
+    if (!manual.options.includes(option) && option !== 'verbose')
+      return wrongUsage(name, `it takes no --${option}`);
+  const device = given.get('device');
+  const pci = typeof device === 'string' ? parsePci(device) : undefined;
+  if (device !== undefined && pci === undefined)
+    return wrongUsage(name, `--device takes the PCI address of a VF, not "${device}"`);
+  const screen = terminal();
+  const log = new Log(given.has('verbose') ? 'debug' : 'error', 'text', 2, { command: name });
+  try {
+    const host = thisHost(log);
+    return await run(host, words, {
+      json: given.has('json'),
+      dryRun: given.has('dry-run'),
+      force: given.has('force'),
+      device: pci,
+      env,
+      style: {
+        columns: screen?.columns,
+        hasColour: screen !== undefined && !env['NO_COLOR'] && env['TERM'] !== 'dumb',
+      },
+    });
+  } catch (error) {
+    const { message, details } = toCniError(error);
+    if (isErrno(error, Errno.EPERM, Errno.EACCES))
+      return { exitCode: 1, stdout: '', stderr: `${message}: sriov must run as root\n` };
+    return { exitCode: 1, stdout: '', stderr: `${message}${details ? `\n${details}` : ''}\n` };
+  }
+}

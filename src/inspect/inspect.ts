@@ -1,0 +1,147 @@
+import { listAddresses } from '../kernel/address.ts';
+import { IFF_RUNNING, IFF_UP } from '../kernel/link.ts';
+import { Netns } from '../kernel/netns.ts';
+import type { Host } from '../vf/host.ts';
+import { devicePath, vfName } from '../vf/inventory.ts';
+import { formatIp } from '../vf/ip.ts';
+import type { VfSettings } from '../vf/settings.ts';
+import { openPod } from '../vf/standing.ts';
+import { type Flags, type Outcome, wrongUsage } from './cli.ts';
+import { formatVlan, toJson } from './list.ts';
+import { select } from './select.ts';
+import { type Device, formatHolder, survey } from './survey.ts';
+import { formatAge, formatTable, paint, type Style } from './table.ts';
+
+/** What only `sriov inspect` looks up. */
+interface Details {
+  readonly iommuGroup: string | undefined;
+  readonly addresses: readonly string[];
+  readonly isNetnsAlive: boolean | undefined;
+}
+
+/** `sriov inspect VF|CONTAINER`: everything that is known about a VF, or about those of a container or pod. */
+export async function inspect(
+  host: Host,
+  words: readonly string[],
+  { json, style }: Flags,
+): Promise<Outcome> {
+  const [text = '', ...more] = words;
+  if (text === '' || more.length > 0) return wrongUsage('inspect', 'it takes one VF, container or pod');
+  const found = select(host, await survey(host), text);
+  const all = [];
+  for (const device of found) all.push({ device, details: await lookCloser(host, device) });
+  if (json) {
+    const objects = all.map(({ device, details }) => ({
+      ...toJson(device),
+      ...details,
+      claim: device.claim,
+    }));
+    return { exitCode: 0, stdout: `${JSON.stringify(objects, undefined, 1)}\n` };
+  }
+  return { exitCode: 0, stdout: all.map(({ device, details }) => formatDevice(device, details, style, Date.now())).join('\n') }; // prettier-ignore
+}
+
+async function lookCloser(host: Host, { vf, link, netns, claim }: Device): Promise<Details> {
+  using pod = claim && openPod(claim);
+  return {
+    iommuGroup: host.sys.linkName(`${devicePath(vf.pci)}/iommu_group`),
+    addresses: link === undefined ? [] : await addressesOf(host, netns, link.ifindex),
+    isNetnsAlive: claim && pod !== undefined,
+  };
+}
+
+async function addressesOf(host: Host, path: string, ifindex: number): Promise<string[]> {
+  using other = path === '' ? undefined : Netns.open(path);
+  const all = await listAddresses((other ?? host.netns).rtnl);
+  return all
+    .filter((address) => address.ifindex === ifindex)
+    .map(({ bytes, prefixLength }) => `${formatIp(bytes)}/${prefixLength}`);
+}
+
+function formatDevice(device: Device, details: Details, style: Style, nowMs: number): string {
+  const { vf, isPf, state, why, owner, since, link, netns, claim, holders } = device;
+  const { iommuGroup, addresses, isNetnsAlive } = details;
+  const original = claim?.original.driver;
+  const isDriverChanged = original !== undefined && original !== vf.driver;
+  const rows: [string, string | undefined][] = [
+    ['state', `${state}${why === undefined ? '' : `: ${why}`}`],
+    ['driver', `${vf.driver ?? 'none'}${isDriverChanged ? ` (it was ${original})` : ''}`],
+    ['IOMMU group', iommuGroup],
+    ['VFs', isPf ? `${vf.pf.numVfs} of ${vf.pf.totalVfs}` : undefined],
+    ['netdev', link && `${link.ifname}${netns === '' ? '' : ` in "${netns}"`}, MAC ${link.mac}, MTU ${link.mtu}, ${carrier(link.flags)}`], // prettier-ignore
+    ['addresses', addresses.join(', ') || undefined],
+    ['pod', owner?.pod],
+    ['container', owner?.containerId],
+    ['interface', owner?.ifname],
+    ['network', owner?.network],
+    [
+      'namespace',
+      owner && `${owner.netns}${isNetnsAlive === undefined ? '' : isNetnsAlive ? ' (alive)' : ' (gone)'}`,
+    ],
+    ['attached by', owner?.by],
+    ['since', since && `${since} (${formatAge(since, nowMs)})`],
+    ['held by', holders.map(formatHolder).join(', ') || undefined],
+    ['time of ADD', formatTimes(claim?.times)],
+  ];
+  const lines = rows.flatMap(([name, value]) =>
+    value === undefined ? [] : [`  ${paint(style, 'dim', name.padEnd(13))}${value}\n`],
+  );
+  const title = paint(style, 'bold', isPf ? `PF ${vf.pf.ifname ?? ''} (${vf.pci})` : vfName(vf));
+  return `${title}\n${lines.join('')}${isPf ? '' : formatSettings(device, style)}`;
+}
+
+function carrier(flags: number): string {
+  if (!(flags & IFF_UP)) return 'down';
+  return flags & IFF_RUNNING ? 'up' : 'up, no carrier';
+}
+
+/** "253.1 ms: move 120.4, choice 30.2, ...", the longest first */
+function formatTimes(times: Readonly<Record<string, number>> | undefined): string | undefined {
+  if (!times) return undefined;
+  const sorted = Object.entries(times).sort(([, a], [, b]) => b - a);
+  const total = sorted.reduce((sum, [, ms]) => sum + ms, 0);
+  const parts = sorted.filter(([, ms]) => ms >= 0.05).map(([name, ms]) => `${name} ${ms}`);
+  return `${total.toFixed(1)} ms: ${parts.join(', ')}`;
+}
+
+const settingNames: Readonly<Record<keyof VfSettings, string>> = {
+  mac: 'MAC',
+  vlan: 'VLAN',
+  rateMbps: 'rate, Mbps',
+  spoofchk: 'spoofchk',
+  linkState: 'link state',
+  trust: 'trust',
+};
+
+/** What the PF has programmed now beside what the claim asked for and found; differing from what was asked for in red. */
+function formatSettings({ settings, claim }: Device, style: Style): string {
+  if (!settings && !claim) return '';
+  const keys = Object.keys(settingNames) as (keyof VfSettings)[];
+  const rows = keys.map((key) => {
+    const [now, asked, original] = [settings, claim?.asked, claim?.original.settings].map((s) => formatSetting(s, key)); // prettier-ignore
+    const isOther = asked !== undefined && now !== undefined && asked !== now;
+    return [
+      { text: `  ${settingNames[key]}`, colour: 'dim' as const },
+      { text: now ?? '-', colour: isOther ? ('red' as const) : undefined },
+      { text: asked ?? '-' },
+      { text: original ?? '-' },
+    ];
+  });
+  return formatTable(['  setting', 'on the PF now', 'asked for', 'before'], rows, style);
+}
+
+function formatSetting(settings: VfSettings | undefined, key: keyof VfSettings): string | undefined {
+  if (settings?.[key] === undefined) return undefined;
+  switch (key) {
+    case 'vlan':
+      return formatVlan(settings.vlan) ?? 'none';
+    case 'rateMbps':
+      return `${settings.rateMbps?.min || 'no'} min, ${settings.rateMbps?.max || 'no'} max`;
+    case 'spoofchk':
+    case 'trust':
+      return settings[key] ? 'on' : 'off';
+    case 'mac':
+    case 'linkState':
+      return settings[key];
+  }
+}

@@ -1,0 +1,91 @@
+import type { Host } from '../vf/host.ts';
+import type { VfSettings } from '../vf/settings.ts';
+import type { Flags, Outcome } from './cli.ts';
+import { type Device, type State, survey } from './survey.ts';
+import { type Cell, type Colour, formatAge, formatTable, type Style } from './table.ts';
+
+/** `sriov list`: every PF and VF of the host, and whose it is. */
+export async function list(host: Host, { json, style }: Flags): Promise<Outcome> {
+  const devices = await survey(host);
+  if (json) return { exitCode: 0, stdout: `${JSON.stringify(devices.map(toJson), undefined, 1)}\n` };
+  if (devices.length === 0)
+    return { exitCode: 0, stdout: 'This host has no SR-IOV physical function (lspci -v shows which cards could be)\n' }; // prettier-ignore
+  return { exitCode: 0, stdout: formatList(devices, style, Date.now()) };
+}
+
+const header = ['DEVICE', 'VF', 'DRIVER', 'NETDEV', 'MAC', 'VLAN', 'STATE', 'SINCE', 'OWNER'];
+
+const stateColours: Partial<Record<State, Colour>> = {
+  free: 'green',
+  attached: 'cyan',
+  busy: 'yellow',
+  stale: 'red',
+  held: 'red',
+  unreadable: 'red',
+  gone: 'red',
+  dpdk: 'magenta',
+  foreign: 'yellow',
+  down: 'yellow',
+};
+
+/** The table of `sriov list` and `sriov vfs`. */
+export function formatList(devices: readonly Device[], style: Style, nowMs: number): string {
+  const rows = devices.map((device): Cell[] => {
+    const { vf, isPf, state, since } = device;
+    const colour: Colour | undefined = isPf ? 'bold' : undefined;
+    const cell = (text: string | undefined) => ({ text: text || '-', colour });
+    return [
+      { text: isPf ? vf.pci : `  ${vf.pci}`, colour },
+      { text: isPf ? '' : String(vf.index) },
+      cell(vf.driver),
+      cell(device.link?.ifname),
+      cell(macOf(device)),
+      cell(isPf ? undefined : formatVlan(device.settings?.vlan)),
+      { text: state, colour: stateColours[state] ?? colour },
+      { text: since === undefined ? '-' : formatAge(since, nowMs) },
+      { text: formatOwner(device) },
+    ];
+  });
+  return formatTable(header, rows, style);
+}
+
+/** The MAC that the VF goes by: its netdev's, else what its PF has for it. */
+function macOf({ link, settings }: Device): string | undefined {
+  const admin = settings?.mac === '00:00:00:00:00:00' ? undefined : settings?.mac;
+  return link?.mac || admin;
+}
+
+/** "100", "100 p3", "100 p3 ad"; undefined for none */
+export function formatVlan(vlan: VfSettings['vlan']): string | undefined {
+  if (!vlan?.id) return undefined;
+  return `${vlan.id}${vlan.qos ? ` p${vlan.qos}` : ''}${vlan.proto === '802.1ad' ? ' ad' : ''}`;
+}
+
+/** Who has a device, or why nobody else may. */
+function formatOwner({ owner, state, why }: Device): string {
+  if (!owner) return why ?? '';
+  const who = owner.pod ?? (owner.containerId === undefined ? owner.netns : `container ${owner.containerId}`);
+  const network = owner.network === undefined ? '' : ` (${owner.network})`;
+  const whose = owner.by === 'sriov' ? '' : ', by the Go plugin';
+  return `${state === 'attached' || state === 'busy' ? '' : 'was '}${who}${network}${whose}`;
+}
+
+/** A device as `--json` prints it. */
+export function toJson(device: Device): object {
+  const { vf, isPf, state, why, owner, since, link, netns, settings, holders } = device;
+  return {
+    pci: vf.pci,
+    kind: isPf ? 'pf' : 'vf',
+    ...(isPf
+      ? { numVfs: vf.pf.numVfs, totalVfs: vf.pf.totalVfs }
+      : { index: vf.index, pf: { pci: vf.pf.pci, ifname: vf.pf.ifname } }),
+    driver: vf.driver,
+    state,
+    why,
+    owner,
+    since,
+    netdev: link && { ifname: link.ifname, netns: netns || undefined, mac: link.mac, mtu: link.mtu },
+    settings,
+    holders: holders.length > 0 ? holders : undefined,
+  };
+}

@@ -1,0 +1,40 @@
+import { collect } from '../cni/gc.ts';
+import { ownerName } from '../cni/recovery.ts';
+import { readClaim } from '../vf/claims.ts';
+import type { Host } from '../vf/host.ts';
+import { NotUsable, parsePci } from '../vf/inventory.ts';
+import { type Flags, type Outcome, wrongUsage } from './cli.ts';
+import { select } from './select.ts';
+import { survey } from './survey.ts';
+
+/** `sriov release VF`: gives back one VF; from a living pod only with --force. */
+export async function releaseOne(
+  host: Host,
+  words: readonly string[],
+  { force, json, env }: Flags,
+): Promise<Outcome> {
+  const [text = '', ...more] = words;
+  if (text === '' || more.length > 0) return wrongUsage('release', 'it takes one VF');
+  const pci = parsePci(text) ?? (await selectOne(host, text));
+  const end = (exitCode: number, outcome: string, message: string): Outcome => {
+    if (json) return { exitCode, stdout: `${JSON.stringify({ vf: pci, outcome, message })}\n` };
+    return exitCode === 0
+      ? { exitCode, stdout: `${message}\n` }
+      : { exitCode, stdout: '', stderr: `${message}\n` };
+  };
+  if (!readClaim(host, pci))
+    return end(1, 'not claimed', `${pci} is not claimed: there is nothing to give back`);
+  const collected = await collect(host, pci, env, () => true, force);
+  if (!collected) return end(0, 'not claimed', `${pci} is not claimed any more`);
+  const { claim, outcome, why } = collected;
+  if (outcome === 'given back') return end(0, outcome, `${pci} given back; it was of ${ownerName(claim)}`);
+  return end(1, outcome, `${pci} is in use by ${ownerName(claim)}: ${why}; --force takes it away`);
+}
+
+/** A VF that is named in another way than by its address. @throws NotUsable */
+async function selectOne(host: Host, text: string): Promise<string> {
+  const found = select(host, await survey(host), text);
+  const [only] = found;
+  if (only && found.length === 1) return only.vf.pci;
+  throw new NotUsable(`"${text}" has ${found.length} VFs: name one by its PCI address`);
+}

@@ -1,0 +1,58 @@
+import type { Host } from '../vf/host.ts';
+import { devicePath, NotUsable, parsePci } from '../vf/inventory.ts';
+import { parsePfSelector } from '../vf/pool.ts';
+import { type Device } from './survey.ts';
+
+/**
+ * The devices that an operator means: by PCI address, PF#INDEX, netdev name on the host, NAMESPACE/POD or container id, which may be
+ * shortened as long as it is unique.
+ * @throws NotUsable if there is none, or more than one container
+ */
+export function select(host: Host, devices: readonly Device[], text: string): Device[] {
+  const found = selectExact(host, devices, text) ?? selectContainer(devices, text);
+  if (found.length > 0) return found;
+  throw new NotUsable(
+    `Nothing here is "${text}": give a PCI address, PF#INDEX, a netdev, NAMESPACE/POD or the beginning of a container id (sriov list shows them)`,
+  );
+}
+
+function selectExact(host: Host, devices: readonly Device[], text: string): Device[] | undefined {
+  const pci = parsePci(text);
+  if (pci !== undefined) {
+    const found = devices.filter(({ vf }) => vf.pci === pci);
+    if (found.length > 0) return found;
+    const why = host.sys.exists(devicePath(pci))
+      ? 'it is neither a PF nor a VF'
+      : 'no such PCI device on this host';
+    throw new NotUsable(`Cannot show ${pci}: ${why}`);
+  }
+  if (text.includes('#')) return selectIndex(host, devices, text);
+  if (text.includes('/')) return devices.filter(({ owner }) => owner?.pod === text);
+  const named = devices.filter(({ vf, link, netns }) => vf.ifnames.includes(text) || (netns === '' && (link?.ifname === text || link?.altnames.includes(text)))); // prettier-ignore
+  return named.length > 0 ? named : undefined;
+}
+
+/** @throws NotUsable */
+function selectIndex(host: Host, devices: readonly Device[], text: string): Device[] {
+  const { pf: name = '', ranges = [] } = parsePfSelector(text) ?? {};
+  const pf = parsePci(name) ?? host.sys.linkName(`class/net/${name}/device`);
+  const found = devices.filter(
+    ({ vf, isPf }) =>
+      !isPf && vf.pf.pci === pf && ranges.some(([first, last]) => first <= vf.index && vf.index <= last),
+  );
+  if (found.length === 0) throw new NotUsable(`There is no VF "${text}" on this host`);
+  return found;
+}
+
+/** @throws NotUsable if more than one container begins so */
+function selectContainer(devices: readonly Device[], text: string): Device[] {
+  const found = devices.filter(({ owner }) => owner?.containerId?.startsWith(text));
+  const exact = found.filter(({ owner }) => owner?.containerId === text);
+  if (exact.length > 0) return exact;
+  const containers = [...new Set(found.map(({ owner }) => owner?.containerId))];
+  if (containers.length > 1)
+    throw new NotUsable(
+      `"${text}" is the beginning of ${containers.length} container ids: ${containers.join(', ')}`,
+    );
+  return found;
+}

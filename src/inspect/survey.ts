@@ -1,0 +1,255 @@
+import { goPluginNetns, type GoAttachment, listGoAttachments } from '../cni/go-plugin.ts';
+import { FileLock, modifiedMs } from '../kernel/files.ts';
+import { type HeldNetns, type Holder, holdersOfDevices, listNetns } from '../kernel/holders.ts';
+import { getLinkWithVfs, IFF_UP, type Link } from '../kernel/link.ts';
+import { Netns } from '../kernel/netns.ts';
+import { type Claim, listClaims, lockPath, readClaim, UnreadableClaim } from '../vf/claims.ts';
+import { holdersOf, userDevices } from '../vf/holders.ts';
+import type { Host } from '../vf/host.ts';
+import { listPfs, listVfs, type Pf, type Vf, wholePf } from '../vf/inventory.ts';
+import { findInPod, findOnHost } from '../vf/netdev.ts';
+import { hostUse } from '../vf/pool.ts';
+import { readSettings, type VfSettings } from '../vf/settings.ts';
+import { standingOf } from '../vf/standing.ts';
+
+/**
+ * - free: an ADD can take it
+ * - attached: a pod has it
+ * - busy: an ADD or DEL is at work on it
+ * - stale: its pod is gone; `sriov gc`, or the next ADD that wants it, gives it back
+ * - held: its pod is gone, but something keeps it
+ * - dpdk: bound to a userspace driver, and of no pod of ours
+ * - foreign: the host itself or somebody else uses it
+ * - unbound: it has no driver
+ * - unreadable: its claim cannot be read
+ * - gone: it does not exist any more, its claim does
+ * - up, down: a PF that serves its VFs
+ */
+export type State =
+  | 'free'
+  | 'attached'
+  | 'busy'
+  | 'stale'
+  | 'held'
+  | 'dpdk'
+  | 'foreign'
+  | 'unbound'
+  | 'unreadable'
+  | 'gone'
+  | 'up'
+  | 'down';
+
+/** Whose a VF is. */
+export interface DeviceOwner {
+  /** NAMESPACE/NAME, where the runtime told it. */
+  readonly pod: string | undefined;
+  readonly containerId: string | undefined;
+  /** Name of the interface in the pod. */
+  readonly ifname: string | undefined;
+  readonly network: string | undefined;
+  readonly netns: string;
+  /** Whose record says so: ours, or the Go plugin's. */
+  readonly by: 'sriov' | 'Go plugin';
+}
+
+/** A PF or VF of this host with all that is known about it. */
+export interface Device {
+  readonly vf: Vf;
+  readonly isPf: boolean;
+  readonly state: State;
+  readonly why: string | undefined;
+  readonly owner: DeviceOwner | undefined;
+  /** When the owner got it, ISO 8601. */
+  readonly since: string | undefined;
+  /** The netdev, where it can be seen, and which namespace it is in; the host's is "". */
+  readonly link: Link | undefined;
+  readonly netns: string;
+  /** What the PF has programmed now; undefined for PFs, and while the PF itself is out of sight. */
+  readonly settings: VfSettings | undefined;
+  readonly claim: Claim | undefined;
+  readonly holders: readonly Holder[];
+}
+
+/** Drivers that hand a device to a program, also those that this plugin never binds. */
+export function isPassedThrough(driver: string | undefined): boolean {
+  return driver !== undefined && /vfio|uio|pci-stub/.test(driver);
+}
+
+/** What is looked up once for all devices. */
+interface Surroundings {
+  readonly goAttachments: readonly GoAttachment[];
+  /** Who has which device open. */
+  readonly open: ReadonlyMap<string, readonly Holder[]>;
+  readonly netnses: () => readonly HeldNetns[];
+}
+
+/** Looks at every PF and VF of the host, and at claims on what is gone. Changes nothing. */
+export async function survey(host: Host): Promise<Device[]> {
+  const groups = listPfs(host.sys).map((pf) => ({ pf, vfs: listVfs(host.sys, pf) }));
+  const everything = groups.flatMap(({ pf, vfs }) => [wholePf(pf), ...vfs]);
+  let netnses: HeldNetns[] | undefined;
+  const around: Surroundings = {
+    goAttachments: listGoAttachments(host),
+    open: holdersOfDevices(everything.flatMap(({ pci }) => userDevices(host.sys, pci))),
+    netnses: () => (netnses ??= listNetns()),
+  };
+  const devices: Device[] = [];
+  for (const { pf, vfs } of groups) {
+    const pfLink = pf.ifname === undefined ? undefined : await getLinkWithVfs(host.netns.rtnl, pf.ifname);
+    devices.push(await look(host, wholePf(pf), pfLink, undefined, around));
+    for (const vf of vfs) {
+      const info = pfLink?.vfs[vf.index];
+      devices.push(await look(host, vf, undefined, info && readSettings(info), around));
+    }
+  }
+  const seen = new Set(everything.map(({ pci }) => pci));
+  for (const pci of listClaims(host)) if (!seen.has(pci)) devices.push(lost(host, pci));
+  return devices;
+}
+
+async function look(
+  host: Host,
+  vf: Vf,
+  pfLink: Link | undefined,
+  settings: VfSettings | undefined,
+  around: Surroundings,
+): Promise<Device> {
+  const isPf = vf.pci === vf.pf.pci;
+  const onHost = pfLink ?? (await findOnHost(host, vf.pci));
+  const holders = holdersOf(host.sys, vf.pci, around.open);
+  const device = { vf, isPf, settings, holders, link: onHost, netns: '', claim: undefined };
+  const nobody = { owner: undefined, since: undefined };
+
+  const claim = claimOn(host, vf.pci);
+  if (claim instanceof UnreadableClaim)
+    return { ...device, ...nobody, state: 'unreadable', why: claim.message };
+  if (claim) {
+    const { state, why } = await standing(host, claim);
+    const inPod =
+      state === 'attached' ? await linkIn(claim.owner.netns.path, vf.pci, claim.podIfname) : undefined;
+    const place = inPod ? { link: inPod, netns: claim.owner.netns.path } : {};
+    const inside = state === 'held' ? around.netnses().find(({ inode }) => inode === claim.owner.netns.inode)?.holders : undefined; // prettier-ignore
+    return { ...device, ...place, claim, holders: inside ?? holders, state, why, owner: ownerOf(claim), since: claim.since }; // prettier-ignore
+  }
+  const goNetns = goPluginNetns(host, vf.pci);
+  if (goNetns !== undefined) {
+    const made = around.goAttachments.find(({ pci }) => pci === vf.pci);
+    const inPod = await linkIn(goNetns, vf.pci, made?.ifname ?? usualIfname);
+    const owner = { pod: undefined, containerId: made?.containerId, ifname: made?.ifname ?? inPod?.ifname, network: made?.network, netns: goNetns, by: 'Go plugin' } as const; // prettier-ignore
+    const place = inPod ? { link: inPod, netns: goNetns } : {};
+    return { ...device, ...place, state: 'attached', why: `the Go plugin put it into "${goNetns}"`, owner, since: made?.since }; // prettier-ignore
+  }
+  const use = await unclaimedUse(host, vf, onHost, holders, around);
+  return { ...device, ...nobody, ...use };
+}
+
+/** What is with a device on which nobody has a claim. */
+async function unclaimedUse(
+  host: Host,
+  vf: Vf,
+  onHost: Link | undefined,
+  holders: readonly Holder[],
+  around: Surroundings,
+): Promise<Pick<Device, 'state' | 'why'> & Partial<Device>> {
+  const isPf = vf.pci === vf.pf.pci;
+  if (vf.driver === undefined) return { state: 'unbound', why: 'no driver is bound to it' };
+  if (isPassedThrough(vf.driver)) {
+    const users = holders.map(formatHolder).join(', ');
+    return { state: 'dpdk', why: `bound to ${vf.driver}${users ? `, used by ${users}` : ''}` };
+  }
+  if (!onHost) {
+    const found = await findElsewhere(vf.pci, around.netnses());
+    if (!found) return { state: 'foreign', why: `its driver ${vf.driver} shows no netdev on the host` };
+    const users = found.held.holders.slice(0, 2).map(formatHolder).join(', ');
+    const why = `in namespace "${found.held.path}"${users ? ` of ${users}` : ''}`;
+    return { state: 'foreign', why, link: found.link, netns: found.held.path, holders: found.held.holders };
+  }
+  if (isPf) return { state: onHost.flags & IFF_UP ? 'up' : 'down', why: pfUse(vf.pf) };
+  const use = await hostUse(host, onHost);
+  return use === undefined ? { state: 'free', why: undefined } : { state: 'foreign', why: use };
+}
+
+function pfUse({ numVfs, totalVfs }: Pf): string {
+  return `${numVfs} of ${totalVfs} VFs`;
+}
+
+/** "qemu-system-x86 (pid 4711)" */
+export function formatHolder({ pid, program }: Holder): string {
+  return `${program} (pid ${pid})`;
+}
+
+function ownerOf({ owner, podIfname }: Claim): DeviceOwner {
+  const { pod, containerId, network, netns } = owner;
+  return { pod, containerId, network, netns: netns.path, ifname: podIfname, by: 'sriov' };
+}
+
+function claimOn(host: Host, pci: string): Claim | UnreadableClaim | undefined {
+  try {
+    return readClaim(host, pci);
+  } catch (error) {
+    if (error instanceof UnreadableClaim) return error;
+    throw error;
+  }
+}
+
+/** How long to wait for a VF whose pod is just going: some 100 ms after its name is gone, the kernel gives it back. */
+const patienceMs = 300;
+
+async function standing(host: Host, claim: Claim): Promise<{ state: State; why: string }> {
+  if (claim.phase !== 'attached' && isLocked(host, claim.vf.pci))
+    return { state: 'busy', why: `an ${claim.phase === 'adding' ? 'ADD' : 'DEL'} is at work on it` };
+  const { state, why } = await standingOf(host, claim, patienceMs);
+  return { state: state === 'live' ? 'attached' : state, why };
+}
+
+/** Whether a process is at work on a VF. */
+function isLocked(host: Host, pci: string): boolean {
+  const path = lockPath(host, pci);
+  if (modifiedMs(path) === undefined) return false;
+  using lock = FileLock.take(path, 0);
+  return lock === undefined;
+}
+
+/** What Multus calls a pod's first additional interface: only a first guess. */
+const usualIfname = 'net1';
+
+/** The device's netdev in a namespace; undefined if either cannot be seen. */
+async function linkIn(path: string, pci: string, ifname: string): Promise<Link | undefined> {
+  try {
+    using netns = Netns.open(path);
+    return await findInPod(netns, pci, ifname);
+  } catch {
+    return undefined; // it has just gone
+  }
+}
+
+async function findElsewhere(
+  pci: string,
+  netnses: readonly HeldNetns[],
+): Promise<{ held: HeldNetns; link: Link } | undefined> {
+  for (const held of netnses) {
+    const link = await linkIn(held.path, pci, usualIfname);
+    if (link) return { held, link };
+  }
+  return undefined;
+}
+
+/** A claim whose device does not exist any more. */
+function lost(host: Host, pci: string): Device {
+  const claim = claimOn(host, pci);
+  const nothing = { numVfs: 0, totalVfs: 0, driver: undefined };
+  const pf = { pci: '', ifname: undefined, ...nothing };
+  const vf: Vf = { pci, index: -1, pf, driver: undefined, ifnames: [] };
+  const device = { vf, isPf: false, link: undefined, netns: '', settings: undefined, holders: [] };
+  if (claim === undefined || claim instanceof UnreadableClaim)
+    return { ...device, state: 'unreadable', why: claim?.message, owner: undefined, since: undefined, claim: undefined }; // prettier-ignore
+  return {
+    ...device,
+    vf: { ...vf, index: claim.vf.index, pf: { ...pf, ...claim.vf.pf, ifname: claim.vf.pf.ifname } },
+    state: 'gone',
+    why: `it was VF ${claim.vf.index} of PF ${claim.vf.pf.ifname ?? claim.vf.pf.pci}; its claim is still there`,
+    owner: ownerOf(claim),
+    since: claim.since,
+    claim,
+  };
+}
