@@ -1,0 +1,68 @@
+import { spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { once } from 'node:events';
+import { existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { resolve } from 'node:path';
+import { disks, earlyModules, host, modules, type Disk } from './packages.ts';
+
+/** What the lab starts from, made once and never changed afterwards: a path tells how its content was made. */
+export interface LabFiles {
+  readonly folder: string;
+  /** Folder: `tree` (QEMU and tools, unpacked), `kernel`, `early.cpio`, `modules.erofs`. */
+  readonly host: string;
+  /** Read-only file systems of the guest. */
+  readonly disks: Readonly<Record<Disk, string>>;
+}
+
+/** Where everything of this checkout's lab stands, whether it is there already or not. */
+export function labFiles(): LabFiles {
+  const base = process.env['XDG_CACHE_HOME'] || `${homedir()}/.cache`;
+  const folder = resolve(process.env['SRIOV_LAB_CACHE'] || `${base}/sriov-lab`);
+  const made = (name: string, ...inputs: unknown[]) => {
+    const hash = createHash('sha256').update(JSON.stringify(inputs));
+    for (const file of ['apt.ts', 'tree.ts', 'fetch.ts'])
+      hash.update(readFileSync(`${import.meta.dirname}/${file}`));
+    return `${folder}/${name}-${hash.digest('hex').slice(0, 12)}`;
+  };
+  const kernelCode = readFileSync(`${import.meta.dirname}/kernel.ts`, 'utf8');
+  const names = Object.keys(disks) as Disk[];
+  return {
+    folder,
+    host: made('host', host, modules, earlyModules, kernelCode),
+    disks: Object.fromEntries(
+      names.map((name) => [name, `${made(name, disks[name], disks.base)}.erofs`]),
+    ) as Record<Disk, string>,
+  };
+}
+
+/** What of the files is still to be fetched. */
+export function missing(files: LabFiles, wanted: readonly Disk[]): readonly ('host' | Disk)[] {
+  const absent = wanted.filter((name) => !existsSync(files.disks[name]));
+  return existsSync(files.host) ? absent : ['host', ...absent];
+}
+
+/**
+ * Makes sure that the files are there. They are fetched by a process of its own that holds the cache's lock (released by
+ * the kernel, however that process ends): of two that start at once, one fetches and the other waits and finds all done.
+ */
+export async function provide(wanted: readonly Disk[]): Promise<LabFiles> {
+  const files = labFiles();
+  const absent = missing(files, wanted);
+  if (absent.length === 0) return files;
+  process.stderr.write(
+    `lab: ${absent.join(', ')} not yet in ${files.folder}: fetching (or waiting for who does)\n`,
+  );
+  mkdirSync(files.folder, { recursive: true });
+  const fetch = [
+    process.execPath,
+    `${import.meta.dirname}/cli.ts`,
+    'fetch-locked',
+    ...wanted.filter((name) => name !== 'base').flatMap((name) => ['--disk', name]),
+  ];
+  const child = spawn('flock', [`${files.folder}/lock`, ...fetch], { stdio: ['ignore', 2, 2] });
+  const [code] = (await once(child, 'exit')) as [number | null];
+  if (code !== 0)
+    throw new Error(`Cannot fetch the lab's files: ${fetch.slice(1).join(' ')} ended with ${code}`);
+  return files;
+}

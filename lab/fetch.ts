@@ -1,0 +1,89 @@
+import { mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { openApt, type Apt } from './apt.ts';
+import { labFiles, missing, type LabFiles } from './cache.ts';
+import { packImage } from './image.ts';
+import { earlyArchive, unpackKernel } from './kernel.ts';
+import { disks, host, type Disk, type PackageSet } from './packages.ts';
+import { settle, unpack } from './tree.ts';
+
+const start = Date.now();
+
+function progress(message: string): void {
+  process.stderr.write(`lab: [${((Date.now() - start) / 1000).toFixed(1).padStart(5)} s] ${message}\n`);
+}
+
+/**
+ * Fetches and builds what is missing of the wanted files. Each is made in a temporary folder and renamed when it is
+ * complete. The caller holds the cache's lock.
+ */
+export async function fetchMissing(wanted: readonly Disk[]): Promise<void> {
+  if (process.arch !== 'x64')
+    throw new Error(`The lab runs on x86-64 machines only; this one is ${process.arch}`);
+  const files = labFiles();
+  const leftovers = readdirSync(files.folder).filter((name) => name.startsWith('tmp-'));
+  for (const name of leftovers) rmSync(`${files.folder}/${name}`, { recursive: true });
+  const temporary = `${files.folder}/tmp-${process.pid}`;
+  try {
+    for (const name of missing(files, wanted)) {
+      mkdirSync(temporary);
+      if (name === 'host') await makeHost(files, temporary);
+      else await makeDisk(files, name, temporary);
+      rmSync(temporary, { recursive: true });
+      progress(`${name} is ready`);
+    }
+  } finally {
+    rmSync(temporary, { recursive: true, force: true });
+  }
+}
+
+async function makeHost(files: LabFiles, temporary: string): Promise<void> {
+  const debs = await download('host', host, temporary);
+  const kernel = debs.find((path) => /\/linux-image-\d/.test(path));
+  if (kernel === undefined) throw new Error(`Cannot find a kernel among the packages of ${host.release}`);
+  const folder = `${temporary}/done`;
+  const tree = `${folder}/tree`;
+  mkdirSync(tree, { recursive: true });
+  progress(`unpacking ${debs.length} packages for the host, and the kernel`);
+  await unpack(
+    debs.filter((path) => path !== kernel),
+    tree,
+  );
+  await unpackKernel(kernel, tree, folder);
+  writeFileSync(`${folder}/early.cpio`, await earlyArchive(tree, `${folder}/modules`));
+  await packImage(tree, `${folder}/modules`, `${folder}/modules.erofs`);
+  rmSync(`${folder}/modules`, { recursive: true });
+  renameSync(folder, files.host);
+}
+
+async function makeDisk(files: LabFiles, name: Disk, temporary: string): Promise<void> {
+  const set: PackageSet = disks[name];
+  const debs = await download(name, set, temporary);
+  progress(`unpacking ${debs.length} packages for ${name}`);
+  const root = `${temporary}/root`;
+  const tree = `${root}/${set.aloneIn ?? ''}`;
+  mkdirSync(tree, { recursive: true });
+  await unpack(debs, tree);
+  if (name === 'base') await settle(tree);
+  await packImage(`${files.host}/tree`, root, `${temporary}/image`);
+  renameSync(`${temporary}/image`, files.disks[name]);
+}
+
+/** Downloads the set's packages with all that they need beyond the base system, and returns their paths. */
+async function download(name: string, set: PackageSet, temporary: string): Promise<string[]> {
+  progress(`${name}: reading Debian's list of ${set.release}`);
+  const apt = await openApt(`${temporary}/apt`, set.release);
+  const names = await packageNames(apt, set);
+  progress(`${name}: downloading ${names.length} packages`);
+  const archives = await apt.download(names);
+  return readdirSync(archives)
+    .filter((file) => file.endsWith('.deb'))
+    .map((file) => `${archives}/${file}`);
+}
+
+async function packageNames(apt: Apt, set: PackageSet): Promise<readonly string[]> {
+  if (set.aloneIn !== undefined) return set.packages;
+  if (set === host || set === disks.base) return apt.closure(set.packages);
+  const inBase = new Set(await apt.closure(disks.base.packages));
+  const both = await apt.closure([...disks.base.packages, ...set.packages]);
+  return both.filter((name) => !inBase.has(name));
+}

@@ -1,0 +1,93 @@
+import {
+  closeSync,
+  copyFileSync,
+  existsSync,
+  linkSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+} from 'node:fs';
+import { rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname } from 'node:path';
+import { chooseAccelerator } from './accelerator.ts';
+import { provide } from './cache.ts';
+import { cpio } from './cpio.ts';
+import { packImage } from './image.ts';
+import { Machine } from './machine.ts';
+import type { Disk } from './packages.ts';
+import { qemuCommand, type Hardware } from './qemu.ts';
+
+const here = import.meta.dirname;
+const builtExecutable = `${here}/../dist/sriov`;
+
+export interface LabOptions extends Hardware {
+  /** What stands at /opt/cni/bin/sriov in the guest (default: what `make build` made, if it did). */
+  readonly executable?: string;
+  /** More files, as they are when the machine starts: path in the guest -> path on the host. */
+  readonly files?: Readonly<Record<string, string>>;
+  /** Disks to stack on the base system. */
+  readonly disks?: readonly Disk[];
+  /** Whether igb and igbvf are loaded at start (default true). */
+  readonly drivers?: boolean;
+  readonly bootTimeoutMs?: number;
+}
+
+/** Starts the virtual machine and waits until it takes commands. Fetches what it needs on first use. */
+export async function startLab(options: LabOptions = {}): Promise<Machine> {
+  const { disks = [], drivers = true, bootTimeoutMs = 90_000 } = options;
+  const files = await provide(['base', ...disks]);
+  const folder = mkdtempSync(`${tmpdir()}/sriov-lab-`);
+  const [job, initrd, consoleLog] = ['job.erofs', 'initrd', 'console.log'].map(
+    (name) => `${folder}/${name}`,
+  ) as [string, string, string];
+  const accelerator = await chooseAccelerator(files.host, folder);
+  await packJob(`${files.host}/tree`, options, job);
+  const init = cpio([{ path: 'init', data: readFileSync(`${here}/guest/init`) }]);
+  writeFileSync(initrd, Buffer.concat([readFileSync(`${files.host}/early.cpio`), init]));
+  const command = qemuCommand({
+    host: files.host,
+    accelerator,
+    hardware: options,
+    initrd,
+    disks: [files.disks.base, `${files.host}/modules.erofs`, ...disks.map((name) => files.disks[name]), job],
+    consoleLog,
+    kernelWords: drivers ? [] : ['lab.drivers=0'],
+  });
+  const log = openSync(consoleLog, 'a');
+  const machine = new Machine(command, folder, log);
+  closeSync(log);
+  try {
+    await machine.booted(bootTimeoutMs);
+  } catch (error) {
+    await machine.stop();
+    throw error;
+  } finally {
+    // QEMU has them open: nothing large is left behind, however this process ends.
+    for (const path of [job, initrd]) rmSync(path, { force: true });
+  }
+  return machine;
+}
+
+/** Makes the topmost disk: the agent, the executable and the caller's files, at their paths in the guest. */
+async function packJob(hostTree: string, options: LabOptions, image: string): Promise<void> {
+  const executable = options.executable ?? (existsSync(builtExecutable) ? builtExecutable : undefined);
+  const content = {
+    '/lab/agent.pl': `${here}/guest/agent.pl`,
+    ...(executable !== undefined && { '/opt/cni/bin/sriov': executable }),
+    ...options.files,
+  };
+  const root = `${image}.root`;
+  for (const [guestPath, hostPath] of Object.entries(content)) {
+    const path = `${root}/${guestPath}`;
+    mkdirSync(dirname(path), { recursive: true });
+    try {
+      linkSync(hostPath, path);
+    } catch {
+      copyFileSync(hostPath, path);
+    }
+  }
+  await packImage(hostTree, root, image);
+  rmSync(root, { recursive: true });
+}

@@ -1,0 +1,70 @@
+/** Debian packages for one folder tree of the lab, always with everything they depend on. */
+export interface PackageSet {
+  readonly release: string;
+  readonly packages: readonly string[];
+  /** Only the packages themselves, unpacked under this folder: for programs newer than the tree's own release. */
+  readonly aloneIn?: string;
+}
+
+function list(words: string): readonly string[] {
+  return words.trim().split(/\s+/);
+}
+
+/**
+ * What runs on the developer's machine, straight from the cache: QEMU with the emulated 82576 ("igb"), the guest's
+ * kernel, and the tools that turn packages into disks.
+ *
+ * QEMU is 11 or later: when one emulated processor of 10.0 changes the memory map (enabling a PCI device, making VFs,
+ * rebinding a driver), a write of the other one to its interrupt controller can get lost, and with it the end of an
+ * interrupt: that processor gets no timer any more and the guest hangs, or QEMU aborts in iotlb_to_section(). Seen with
+ * 10.0.2 and 10.0.13 at one boot in 40, and at once when a loop toggles a device's memory decoding.
+ */
+export const host: PackageSet = {
+  release: 'trixie-backports',
+  packages: list(`
+    qemu-system-x86 linux-image-amd64/trixie
+    busybox-static erofs-utils kmod xz-utils
+  `),
+};
+
+/** The guest's root file system: what every test may use. */
+const base: PackageSet = {
+  release: 'bookworm',
+  packages: list(`
+    base-files base-passwd bash coreutils dash diffutils findutils gawk grep gzip less libc-bin libstdc++6 mount
+    ncurses-base netbase perl-base procps psmisc sed tar util-linux
+    ethtool iproute2 iptables iputils-arping iputils-ping jq kmod nftables pciutils strace tcpdump
+    containernetworking-plugins
+  `),
+};
+
+/** Disks of the guest, stacked on `base` where a test asks for them; each is fetched when it is first wanted. */
+export const disks = {
+  base,
+  dpdk: { release: 'bookworm', packages: list('dpdk-dev') },
+  runtimes: { release: 'bookworm', packages: list('containerd runc podman dnsmasq-base busybox-static') },
+  'containerd-sid': {
+    release: 'sid',
+    packages: list('containerd containernetworking-plugins'),
+    aloneIn: 'opt/containerd-sid',
+  },
+  // For the host: test/support/callgrind.ts takes its one static program out.
+  valgrind: { release: 'bookworm', packages: list('valgrind'), aloneIn: 'opt/valgrind' },
+} satisfies Record<string, PackageSet>;
+
+export type Disk = keyof typeof disks;
+
+/** Folders and files of the kernel's modules that the guest keeps, below `/lib/modules/VERSION/kernel`. */
+export const modules = list(`
+  arch block crypto lib net virt
+  fs/erofs fs/fuse fs/nls fs/overlayfs
+  drivers/block/loop.* drivers/block/virtio_blk.* drivers/dca drivers/i2c/algos drivers/infiniband/core
+  drivers/net/*.ko* drivers/net/bonding drivers/net/ethernet/intel drivers/net/ipvlan drivers/net/team drivers/net/vxlan
+  drivers/uio drivers/vfio drivers/vhost drivers/virtio
+`);
+
+/** Modules that the initial RAM file system loads, by purpose: its `init` names these folders. */
+export const earlyModules = {
+  root: list('virtio_blk erofs overlay'),
+  pf: list('igbvf igb'),
+};

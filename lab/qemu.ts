@@ -1,0 +1,123 @@
+import { hostProgram } from './host-program.ts';
+
+export type Accelerator = 'kvm' | 'tcg';
+
+/** The emulated machine, as far as callers choose it. */
+export interface Hardware {
+  /** Emulated 82576 cards, one PF and seven VFs each (default 2). */
+  readonly pfs?: number;
+  /** The Ethernet segment of each PF, by number: PFs on the same one are wired to each other (default: all on 0). */
+  readonly segments?: readonly number[];
+  /** An Intel IOMMU with interrupt remapping, which vfio wants (default true). */
+  readonly iommu?: boolean;
+}
+
+interface Start {
+  /** The folder of the host part of the lab's files. */
+  readonly host: string;
+  readonly accelerator: Accelerator;
+  readonly hardware: Hardware;
+  readonly initrd: string;
+  /** Read-only disks, the lowest layer of the guest's root first. */
+  readonly disks: readonly string[];
+  readonly consoleLog: string;
+  /** More words for the kernel's command line. */
+  readonly kernelWords?: readonly string[];
+}
+
+/** File descriptors that QEMU inherits: sockets to the guest's agent and to its terminal. */
+export const descriptors = { agent: 3, terminal: 4 } as const;
+
+/**
+ * More breaks the emulated card: with 3072 the mailbox between PF and VF is dead and every VF stays without carrier
+ * (QEMU 10.0.2, Linux 6.12).
+ */
+const memoryMiB = 2048;
+
+const kernelWords = [
+  'console=ttyS0',
+  // Warnings are printed (a WARNING or an oops must be seen), the rest is in dmesg only: the serial line is slow.
+  'loglevel=5',
+  // A panic restarts the machine at once, and -no-reboot makes an end of that.
+  'panic=-1',
+  'mitigations=off',
+  // Self-tests of ciphers take a second of an emulated processor.
+  'cryptomgr.notests',
+];
+
+const acceleration = {
+  kvm: {
+    options: [
+      ['-accel', 'kvm'],
+      ['-cpu', 'host'],
+    ],
+    words: [],
+  },
+  tcg: {
+    options: [
+      ['-accel', 'tcg,thread=multi'],
+      ['-cpu', 'max'],
+    ],
+    // Loops per 4 ms for short delays, of a processor with 2.5 GHz: measuring them would take half a second.
+    // No look whether timer interrupts arrive: on a busy machine the test's 10 ms are over before four have, and the kernel gives up
+    // ("timer doesn't work through Interrupt-remapped IO-APIC").
+    words: ['lpj=10000000', 'no_timer_check'],
+  },
+};
+
+/** The command line of the machine. The kernel kills it when the process that started it is gone, however that ended. */
+export function qemuCommand(start: Start): [string, string[]] {
+  const { pfs = 2, segments = [], iommu = true } = start.hardware;
+  const { options, words } = acceleration[start.accelerator];
+  const iommuWords = iommu ? ['intel_iommu=on', 'iommu=pt'] : [];
+  const share = `${start.host}/tree/usr/share`;
+  const args = [
+    ['-L', `${share}/qemu`],
+    ['-L', `${share}/seabios`],
+    ['-nodefaults'],
+    ['-no-user-config'],
+    ['-no-reboot'],
+    ['-display', 'none'],
+    ['-machine', 'q35,kernel-irqchip=split'],
+    ['-smp', '2'],
+    ['-m', String(memoryMiB)],
+    ...options,
+    ...(iommu ? [['-device', 'intel-iommu,intremap=on,caching-mode=on']] : []),
+    ...Array.from({ length: pfs }, (_, index) => card(index, segments[index] ?? 0)).flat(),
+    ...start.disks.flatMap(disk),
+    ['-chardev', `file,id=console,path=${escaped(start.consoleLog)},append=on`],
+    ['-serial', 'chardev:console'],
+    ['-device', 'virtio-serial-pci'],
+    ['-chardev', `socket,id=agent,fd=${descriptors.agent}`],
+    ['-device', 'virtserialport,chardev=agent,name=lab'],
+    ['-chardev', `socket,id=terminal,fd=${descriptors.terminal}`],
+    ['-device', 'virtconsole,chardev=terminal'],
+    ['-kernel', `${start.host}/kernel`],
+    ['-initrd', start.initrd],
+    ['-append', [...kernelWords, ...words, ...iommuWords, ...(start.kernelWords ?? [])].join(' ')],
+  ];
+  const [loader, loaderArgs] = hostProgram(`${start.host}/tree`, 'usr/bin/qemu-system-x86_64', args.flat());
+  return ['setpriv', ['--pdeathsig', 'KILL', loader, ...loaderArgs]];
+}
+
+/** One PF behind a root port of its own, so that each of its VFs gets an IOMMU group of its own too. */
+function card(index: number, segment: number): string[][] {
+  const mac = `02:00:00:00:${String(index + 1).padStart(2, '0')}:00`;
+  return [
+    ['-device', `pcie-root-port,id=port${index},bus=pcie.0,chassis=${index + 1},slot=${index + 1}`],
+    ['-netdev', `hubport,id=net${index},hubid=${segment}`],
+    ['-device', `igb,bus=port${index},netdev=net${index},mac=${mac}`],
+  ];
+}
+
+function disk(path: string, index: number): string[][] {
+  return [
+    ['-blockdev', `driver=file,node-name=disk${index},filename=${escaped(path)},read-only=on`],
+    ['-device', `virtio-blk-pci,drive=disk${index}`],
+  ];
+}
+
+/** In QEMU's options a comma ends a value and two of them stand for one. */
+function escaped(path: string): string {
+  return path.replaceAll(',', ',,');
+}
