@@ -1,0 +1,66 @@
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { dhcpServer, startDhcpServer } from '../support/dhcp.ts';
+import { difference, hostLocal, pfPci, TestNode, vfPci } from '../support/node.ts';
+
+let node: TestNode;
+let pristine: unknown;
+
+beforeAll(async () => {
+  node = await TestNode.start({ pfs: 2, vfs: 2, disks: ['runtimes'] });
+  await startDhcpServer(node, pfPci(1));
+  pristine = await node.state();
+});
+afterAll(() => node[Symbol.asyncDispose]());
+const leases = () => node.sh('cat /run/leases');
+const expectPristine = async () => expect(difference(pristine, await node.state())).toBe('');
+
+test('dhcp: a lease of a real server, released by DEL', async () => {
+  const config = { deviceID: vfPci(0, 0), mac: '02:00:00:00:40:01', ipam: { type: 'dhcp' } };
+  await node.pods('a');
+  const result = await node.add('a', config);
+  const [ip] = result.ips ?? [];
+  expect(ip).toMatchObject({
+    address: expect.stringMatching(/^10\.6\.0\.[56]\d\/24$/) as string,
+    gateway: dhcpServer,
+  });
+  const address = ip?.address.replace(/\/.*/, '') ?? '';
+  expect(await node.addresses('net1', 'a')).toContainEqual(expect.objectContaining({ local: address }));
+  expect(await leases()).toContain(`02:00:00:00:40:01 ${address} `);
+  expect(await node.ping('a', dhcpServer)).toBe(3);
+  await node.del('a', config);
+  expect(await leases()).toBe('');
+  expect(await node.sh('cat /run/dnsmasq.log')).toContain(`DHCPRELEASE(lan0) ${address} 02:00:00:00:40:01`);
+  await expectPristine();
+});
+
+test('dhcp: a dead pod, and a second DEL', async () => {
+  const config = { deviceID: vfPci(0, 0), ipam: { type: 'dhcp' } };
+  await node.pods('b');
+  await node.add('b', config);
+  await node.sh('ip netns del b');
+  await node.del('b', config, { netns: '' });
+  await node.del('b', config, { netns: '' });
+  await expectPristine();
+});
+
+test('dhcp: without its daemon ADD fails with the words of the plugin, and all is as before', async () => {
+  await node.sh('pkill -x dhcp; while pgrep -x dhcp; do sleep 0.05; done');
+  await node.pods('c');
+  const config = { deviceID: vfPci(0, 1), vlan: 200, ipam: { type: 'dhcp' } };
+  const before = await node.vf(0, 1);
+  const { answer } = await node.cni('ADD', 'c', config);
+  expect(answer?.msg).toMatch(/^IPAM plugin "dhcp" failed at ADD: error dialing DHCP daemon[^;]*$/);
+  expect(await node.vf(0, 1)).toEqual(before);
+  expect(await node.links('c')).toHaveLength(1);
+  await expectPristine();
+  await node.del('c', config); // the runtime's, which finds nothing
+});
+
+test('an IPAM plugin that refuses every call, as one does that does not know the CNI version: nothing stays', async () => {
+  await node.pods('d');
+  const config = { cniVersion: '1.1.0', deviceID: vfPci(0, 1), vlan: 200, ipam: hostLocal('10.7.0.0/24') };
+  const { answer } = await node.cni('ADD', 'd', config);
+  expect(answer?.msg).toBe('IPAM plugin "host-local" failed at ADD: incompatible CNI versions');
+  await expectPristine();
+  await node.del('d', config);
+});
