@@ -1,0 +1,172 @@
+import { hostLocal, pfPci, TestNode, vfPci } from '../test/support/node.ts';
+import { buildMeasure, call, type Case, caseFile, parseRuns, type Run } from './measure.ts';
+import { median, ms, ratio, table } from './table.ts';
+
+const plugins = '/opt/cni/bin';
+
+/** The lab's node with measure in it. */
+export class BenchNode {
+  readonly node: TestNode;
+  #cases = 0;
+
+  private constructor(node: TestNode) {
+    this.node = node;
+  }
+
+  static async start(pfs: number): Promise<BenchNode> {
+    const node = await TestNode.start({ pfs, vfs: 7, files: { '/bench/measure': buildMeasure() } });
+    return new BenchNode(node);
+  }
+
+  /** Runs cases in the guest; each of them must succeed. */
+  async measure(
+    mode: 'each' | 'together',
+    rounds: number,
+    cases: readonly Case[],
+  ): Promise<Map<string, Run[]>> {
+    const files: string[] = [];
+    for (const one of cases) {
+      const path = `/run/case-${this.#cases++}`;
+      await this.node.machine.write(path, caseFile(one));
+      files.push(path);
+    }
+    const script = `/bench/measure ${mode} ${rounds} ${files.join(' ')}`;
+    const { code, stdout, stderr } = await this.node.machine.run(script, { timeoutMs: 0 });
+    const runs = parseRuns(stdout);
+    const failed = [...runs].filter(([, each]) => each.some(({ exitCode }) => exitCode !== 0));
+    if (code !== 0 || failed.length > 0)
+      throw new Error(`Cannot measure ${failed.map(([name]) => name).join(', ')}:\n${stderr}`);
+    return runs;
+  }
+
+  async stop(): Promise<void> {
+    await this.node[Symbol.asyncDispose]();
+  }
+}
+
+/** Our ADD and DEL as cases. */
+export function sriov(pod: string, config: object): [add: Case, del: Case] {
+  const program = `${plugins}/sriov`;
+  const whole = { type: 'sriov', name: 'sriov', ...config };
+  return [
+    call(`sriov ADD ${pod}`, program, 'ADD', pod, whole),
+    call(`sriov DEL ${pod}`, program, 'DEL', pod, whole),
+  ];
+}
+
+export const wallOf = (runs: readonly Run[] | undefined) => median((runs ?? []).map(({ wallMs }) => wallMs));
+const cpuOf = (runs: readonly Run[] | undefined) => median((runs ?? []).map(({ cpuMs }) => cpuMs));
+
+const warmUps = 3;
+const rounds = 30;
+const settings = { vlan: 100, vlanQoS: 3, spoofchk: 'off', trust: 'on', max_tx_rate: 200 };
+
+/** ADD and DEL of a real VF: ours and Debian's host-device on the same VF, in turn; then with PF settings; then by phase. */
+export async function endToEnd(): Promise<string> {
+  const bench = await BenchNode.start(1);
+  try {
+    return await takeTurns(bench);
+  } finally {
+    await bench.stop();
+  }
+}
+
+async function takeTurns(bench: BenchNode): Promise<string> {
+  const { node } = bench;
+  await node.pods('a');
+  const pci = vfPci(0, 0);
+  const hostDevice = {
+    type: 'host-device',
+    name: 'host-device',
+    pciBusID: pci,
+    ipam: hostLocal('10.2.0.0/16'),
+  };
+  const own = { deviceID: pci, ipam: hostLocal('10.1.0.0/16') };
+  const named = (name: string, one: Case): Case => ({ ...one, name });
+  const [add, del] = sriov('a', own);
+  const [addSet, delSet] = sriov('a', { ...own, ...settings });
+  const cases = [
+    call('sriov VERSION', `${plugins}/sriov`, 'VERSION', 'a', {}),
+    call('host-device VERSION', `${plugins}/host-device`, 'VERSION', 'a', {}),
+    named('sriov ADD', add),
+    named('sriov DEL', del),
+    call('host-device ADD', `${plugins}/host-device`, 'ADD', 'a', hostDevice),
+    call('host-device DEL', `${plugins}/host-device`, 'DEL', 'a', hostDevice),
+    named('sriov ADD, PF settings', addSet),
+    named('sriov DEL, PF settings', delSet),
+  ];
+  const all = await bench.measure('each', warmUps + rounds, cases);
+  const runs = new Map([...all].map(([name, each]) => [name, each.slice(warmUps)]));
+  const wall = (name: string) => wallOf(runs.get(name));
+  const cpu = (name: string) => cpuOf(runs.get(name));
+  const row = (command: string) => {
+    const [ours, theirs] = [`sriov ${command}`, `host-device ${command}`];
+    return [
+      command,
+      ms(wall(ours)),
+      ms(wall(theirs)),
+      ratio(wall(ours), wall(theirs)),
+      ms(cpu(ours)),
+      ms(cpu(theirs)),
+    ];
+  };
+  const sum = (type: string, withStart: boolean) =>
+    wall(`${type} ADD`) + wall(`${type} DEL`) - (withStart ? 0 : 2 * wall(`${type} VERSION`));
+  const summary = (label: string, withStart: boolean) => {
+    const [ours, theirs] = [sum('sriov', withStart), sum('host-device', withStart)];
+    return [label, ms(ours), ms(theirs), ratio(ours, theirs), '', ''];
+  };
+  const alone = (command: string) => [
+    `${command}, PF settings`,
+    ms(wall(`sriov ${command}, PF settings`)),
+    '',
+    '',
+    ms(cpu(`sriov ${command}, PF settings`)),
+    '',
+  ];
+  const main = table(
+    ['lab, ms', 'sriov', 'host-device', 'ratio', 'sriov CPU', 'host-device CPU'],
+    [
+      row('VERSION'),
+      row('ADD'),
+      row('DEL'),
+      summary('ADD + DEL', true),
+      summary('ADD + DEL without start', false),
+      alone('ADD'),
+      alone('DEL'),
+    ],
+  );
+  return `${main}\n\n${await phases(bench, { ...own, ...settings })}`;
+}
+
+/** Medians of every duration that a debug log tells. */
+async function phases(bench: BenchNode, config: object): Promise<string> {
+  const logFile = '/var/log/bench.log';
+  await bench.measure('each', 12, [
+    ...sriov('a', { ...config, logLevel: 'debug', logFormat: 'json', logFile }),
+  ]);
+  const lines = (await bench.node.sh(`cat ${logFile}`)).trim().split('\n');
+  const times = new Map<string, number[]>();
+  for (const line of lines) {
+    const { command, msg, ...fields } = JSON.parse(line) as Record<string, string | number>;
+    for (const [key, value] of Object.entries(fields)) {
+      if (typeof value !== 'number' || !/^ms$|Ms$/.test(key)) continue;
+      const name = `${command}: ${msg}${key === 'ms' ? '' : ` (${key})`}`;
+      times.set(name, [...(times.get(name) ?? []), value]);
+    }
+  }
+  return table(
+    ['phase, with PF settings and debug log', 'ms'],
+    [...times].map(([name, each]) => [name, ms(median(each))]),
+  );
+}
+
+/** PCI addresses of so many VFs, over the cards. */
+export function vfs(count: number): string[] {
+  return Array.from({ length: count }, (_, i) => vfPci(Math.floor(i / 7), i % 7));
+}
+
+/** Name of a card's netdev. */
+export function pfIfname(bench: BenchNode, card: number): Promise<string> {
+  return bench.node.sh(`ls /sys/bus/pci/devices/${pfPci(card)}/net`);
+}
