@@ -2,6 +2,7 @@ import { listAddresses } from '../kernel/address.ts';
 import { IFF_RUNNING, IFF_UP } from '../kernel/link.ts';
 import { Netns } from '../kernel/netns.ts';
 import type { Host } from '../vf/host.ts';
+import { describeHolders } from '../vf/holders.ts';
 import { devicePath, vfName } from '../vf/inventory.ts';
 import { formatIp } from '../vf/ip.ts';
 import type { VfSettings } from '../vf/settings.ts';
@@ -9,7 +10,7 @@ import { openPod } from '../vf/standing.ts';
 import { type Flags, type Outcome, wrongUsage } from './cli.ts';
 import { formatVlan, toJson } from './list.ts';
 import { select } from './select.ts';
-import { type Device, formatHolder, survey } from './survey.ts';
+import { type Device, survey } from './survey.ts';
 import { formatAge, formatTable, paint, type Style } from './table.ts';
 
 /** What only `sriov inspect` looks up. */
@@ -80,7 +81,7 @@ function formatDevice(device: Device, details: Details, style: Style, nowMs: num
     ],
     ['attached by', owner?.by],
     ['since', since && `${since} (${formatAge(since, nowMs)})`],
-    ['held by', holders.map(formatHolder).join(', ') || undefined],
+    ['held by', describeHolders(holders) || undefined],
     ['time of ADD', formatTimes(claim?.times)],
   ];
   const lines = rows.flatMap(([name, value]) =>

@@ -4,7 +4,7 @@ import { type HeldNetns, type Holder, holdersOfDevices, listNetns } from '../ker
 import { getLinkWithVfs, IFF_UP, type Link } from '../kernel/link.ts';
 import { Netns } from '../kernel/netns.ts';
 import { type Claim, listClaims, lockPath, readClaim, UnreadableClaim } from '../vf/claims.ts';
-import { holdersOf, userDevices } from '../vf/holders.ts';
+import { describeHolders, holdersOf, userDevices } from '../vf/holders.ts';
 import type { Host } from '../vf/host.ts';
 import { listPfs, listVfs, type Pf, type Vf, wholePf } from '../vf/inventory.ts';
 import { findInPod, findOnHost } from '../vf/netdev.ts';
@@ -154,13 +154,13 @@ async function unclaimedUse(
   const isPf = vf.pci === vf.pf.pci;
   if (vf.driver === undefined) return { state: 'unbound', why: 'no driver is bound to it' };
   if (isPassedThrough(vf.driver)) {
-    const users = holders.map(formatHolder).join(', ');
+    const users = describeHolders(holders);
     return { state: 'dpdk', why: `bound to ${vf.driver}${users ? `, used by ${users}` : ''}` };
   }
   if (!onHost) {
     const found = await findElsewhere(vf.pci, around.netnses());
     if (!found) return { state: 'foreign', why: `its driver ${vf.driver} shows no netdev on the host` };
-    const users = found.held.holders.slice(0, 2).map(formatHolder).join(', ');
+    const users = describeHolders(found.held.holders.slice(0, 2));
     const why = `in namespace "${found.held.path}"${users ? ` of ${users}` : ''}`;
     return { state: 'foreign', why, link: found.link, netns: found.held.path, holders: found.held.holders };
   }
@@ -171,11 +171,6 @@ async function unclaimedUse(
 
 function pfUse({ numVfs, totalVfs }: Pf): string {
   return `${numVfs} of ${totalVfs} VFs`;
-}
-
-/** "qemu-system-x86 (pid 4711)" */
-export function formatHolder({ pid, program }: Holder): string {
-  return `${program} (pid ${pid})`;
 }
 
 function ownerOf({ owner, podIfname }: Claim): DeviceOwner {
