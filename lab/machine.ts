@@ -6,7 +6,8 @@ import { onFrame, runRequest, sendFrame, type Frame } from './channel.ts';
 import { descriptors } from './qemu.ts';
 
 const defaultTimeoutMs = 240_000;
-const consoleTailLines = 40;
+/** A panic with its backtrace has 40 to 60. */
+const consoleTailLines = 100;
 
 export interface RunOptions {
   /** After this the script's processes are killed and the call rejects (default four minutes: the machine may be emulated and busy; 0: no limit). */
