@@ -51,6 +51,11 @@ async function linkOf(netns: Netns, ifname: string): Promise<Link> {
   return link;
 }
 
+/** The stage's VF, moved into the pod as net1. */
+async function moved({ hostNetns, podNetns }: ReturnType<typeof stage>): Promise<Link> {
+  return moveIntoPod(hostOf(hostNetns), podNetns, vf, await linkOf(hostNetns, 'vf0'), 'net1', undefined);
+}
+
 describe('moveIntoPod()', () => {
   test('moves, renames, sets the MTU, brings up and clears promisc in one go', async () => {
     using s = stage();
@@ -75,14 +80,7 @@ describe('moveIntoPod()', () => {
   test('works where the new name exists on the host', async () => {
     using s = stage();
     s.host.ip('link', 'add', 'net1', 'type', 'veth', 'peer', 'name', 'other');
-    await moveIntoPod(
-      hostOf(s.hostNetns),
-      s.podNetns,
-      vf,
-      await linkOf(s.hostNetns, 'vf0'),
-      'net1',
-      undefined,
-    );
+    await moved(s);
     expect(s.pod.ipJson('link', 'show', 'net1')).toHaveLength(1);
   });
 });
@@ -171,14 +169,7 @@ describe('configureIp()', () => {
   };
 
   async function attached(s: ReturnType<typeof stage>): Promise<Link> {
-    const link = await moveIntoPod(
-      hostOf(s.hostNetns),
-      s.podNetns,
-      vf,
-      await linkOf(s.hostNetns, 'vf0'),
-      'net1',
-      undefined,
-    );
+    const link = await moved(s);
     prepareLink(s.podNetns, 'net1');
     return link;
   }
@@ -270,14 +261,7 @@ describe('announce()', () => {
 
   test('sends at once on a link with carrier', async () => {
     using s = stage();
-    const link = await moveIntoPod(
-      hostOf(s.hostNetns),
-      s.podNetns,
-      vf,
-      await linkOf(s.hostNetns, 'vf0'),
-      'net1',
-      undefined,
-    );
+    const link = await moved(s);
     const before = counters(s);
     expect(announce(s.podNetns, link, [Uint8Array.of(10, 0, 0, 1)])).toBe(true);
     expect(counters(s)).toBeGreaterThan(before);
@@ -288,14 +272,7 @@ describe('announce()', () => {
     s.host.ip('link', 'set', 'peer', 'down');
     s.host.ip('link', 'set', 'peer', 'addrgenmode', 'none');
     run('ip', 'netns', 'exec', s.pod.name, 'sysctl', '-qw', 'net.ipv6.conf.default.disable_ipv6=1'); // no packets but ours
-    const link = await moveIntoPod(
-      hostOf(s.hostNetns),
-      s.podNetns,
-      vf,
-      await linkOf(s.hostNetns, 'vf0'),
-      'net1',
-      undefined,
-    );
+    const link = await moved(s);
     const start = performance.now();
     expect(announce(s.podNetns, link, [Uint8Array.of(10, 0, 0, 1)])).toBe(false);
     expect(performance.now() - start).toBeLessThan(500); // it did not wait for the carrier, which never came so far

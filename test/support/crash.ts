@@ -37,13 +37,13 @@ const changingCalls = [
 ] as const;
 
 /** The N-th system call of a kind in one run of the plugin. */
-export interface KillPoint {
+interface KillPoint {
   readonly call: string;
   readonly n: number;
 }
 
 /** Which changing calls a command makes, in a run that is not killed. Only the plugin's own main thread counts: strace without -f. */
-export async function killPoints(
+async function killPoints(
   node: TestNode,
   command: string,
   pod: string,
@@ -60,7 +60,7 @@ export async function killPoints(
 }
 
 /** Runs a command that is killed just before its N-th call of a kind. Returns false if it ended before. */
-export async function runKilled(
+async function runKilled(
   node: TestNode,
   { call, n }: KillPoint,
   command: string,

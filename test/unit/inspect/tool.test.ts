@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { parseNetwork } from '../../../src/inspect/check.ts';
+import { parseNetwork } from '../../../src/inspect/network.ts';
 import { runTool } from '../../../src/inspect/cli.ts';
 import { manuals } from '../../../src/inspect/help.ts';
 import { formatList, formatVlan, toJson } from '../../../src/inspect/list.ts';
