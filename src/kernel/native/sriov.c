@@ -311,17 +311,17 @@ static int running(int fd, const char *ifname) {
   return (request.ifr_flags & (IFF_UP | IFF_RUNNING)) == (IFF_UP | IFF_RUNNING);
 }
 
-/* Without carrier the kernel drops what is sent, and a VF's carrier can come long after its IFF_UP. The pod need not wait for it:
- * a child that holds nothing but this socket does. */
-static void announce_later(int fd, const char *ifname, const struct frame *frames, uint32_t count, int patience_ms) {
-  pid_t pid = fork();
-  if (pid != 0) return; /* we exit long before it: init reaps it */
+/* A child that holds nothing but this socket closes it, and before that waits for the carrier if there are frames left to send: without
+ * carrier the kernel drops them, and a VF's can come long after its IFF_UP. The close is not ours to wait for either: the kernel lets an
+ * RCU grace period pass in it (packet_release), 10 to 25 ms. */
+static void leave_to_child(int fd, const char *ifname, const struct frame *frames, uint32_t count, int patience_ms) {
+  if (fork() != 0) return; /* we exit before it: init reaps it */
   setsid();
   if (dup2(fd, 3) < 0) _exit(1);
   for (int i = 0; i < 3; i++) close(i); /* the caller reads our stdout until the last writer is gone */
   if (syscall(SYS_close_range, 4, ~0U, 0)) /* locks and namespaces; linux 5.9 */
     for (int i = 4; i < 1024; i++) close(i);
-  for (int step_ms = 10; patience_ms > 0; patience_ms -= step_ms) {
+  for (int step_ms = 10; count > 0 && patience_ms > 0; patience_ms -= step_ms) {
     nanosleep(&(struct timespec){0, step_ms * 1000000L}, NULL);
     int up = running(3, ifname);
     if (up < 0) break; /* the link has left the pod */
@@ -391,8 +391,8 @@ static napi_value js_announce(napi_env env, napi_callback_info info) {
     up = running(fd, ifname);
     if (up < 0) err = errno;
     else if (up) err = send_frames(fd, frames, count);
-    else announce_later(fd, ifname, frames, count, number(env, args[3]));
-    close(fd);
+    if (!err) leave_to_child(fd, ifname, frames, up ? 0 : count, number(env, args[3]));
+    close(fd); /* not the last of it, so this one returns at once */
   }
   free(ifname);
   free(frames);
