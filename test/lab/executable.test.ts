@@ -84,6 +84,27 @@ describe('the executable', () => {
     });
   });
 
+  // ICU compares an /etc/localtime that is a file of its own with every file of /usr/share/zoneinfo.
+  test("never looks for the host's time zone, and hands on its caller's to the IPAM plugin", async () => {
+    await node.machine.write(
+      '/run/ipam/recorder',
+      '#!/bin/sh\necho "${TZ-none}" >> /run/ipam/tz\nexec /opt/cni/bin/host-local\n',
+      0o755,
+    );
+    const traced = 'strace -o /run/trace -e trace=%file';
+    for (const TZ of [undefined, 'Asia/Tokyo']) {
+      const env = { CNI_PATH: '/run/ipam', ...(TZ === undefined ? {} : { TZ }) };
+      const recorded = { deviceID: vfPci(0, 0), ipam: { ...settings.ipam, type: 'recorder' } };
+      const { code, stderr } = await node.cni('ADD', 'c', recorded, { env }, traced);
+      expect(code, stderr).toBe(0);
+      const trace = await node.sh('cat /run/trace');
+      expect(trace).toContain('/var/lib/cni/sriov/claims');
+      expect(trace).not.toMatch(/localtime|zoneinfo\/"/);
+      await node.del('c', recorded, { env });
+    }
+    expect(await node.sh('cat /run/ipam/tz')).toBe('none\nnone\nAsia/Tokyo\nAsia/Tokyo');
+  });
+
   test('runs no code of NODE_OPTIONS, and needs no home folder', async () => {
     await node.machine.write('/tmp/evil.js', 'require("fs").writeFileSync("/tmp/evil", "")');
     const { code } = await node.machine.run('CNI_COMMAND=VERSION /opt/cni/bin/sriov', {
