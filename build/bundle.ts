@@ -30,8 +30,8 @@ const netlinkPackage: Plugin = {
 };
 
 /**
- * Most calls parse no IP address, and loading the ip-address package costs 6 million instructions: its classes stand for themselves until
- * their first use.
+ * Most calls parse no IP address, or none of IPv6, and loading the ip-address package costs 6 million instructions: its classes stand for
+ * themselves until their first use.
  */
 const lazyIpAddress: Plugin = {
   name: 'lazy-ip-address',
@@ -41,11 +41,12 @@ const lazyIpAddress: Plugin = {
     );
     bundler.onLoad({ filter: /.*/, namespace: 'lazy' }, () => ({
       contents: `
-        const first = (name) => new Proxy(function () {}, {
-          construct: (_, args) => Reflect.construct(require('ip-address')[name], args),
-          get: (_, key) => require('ip-address')[name][key],
+        const onUse = (load) => new Proxy(function () {}, {
+          construct: (_, args) => Reflect.construct(load(), args),
+          get: (_, key) => load()[key],
         });
-        export const Address4 = first('Address4'), Address6 = first('Address6');`,
+        export const Address4 = onUse(() => require('ip-address/dist/ipv4.js').Address4);
+        export const Address6 = onUse(() => require('ip-address/dist/ipv6.js').Address6);`,
       resolveDir: '.',
     }));
   },

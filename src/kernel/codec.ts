@@ -98,9 +98,9 @@ export function struct<F extends Record<string, FixedCodec<unknown>>>(fields: F)
     size,
     read: (bytes) => {
       need(bytes, size);
-      return Object.fromEntries(
-        layout.map((f) => [f.name, f.codec.read(bytes.subarray(f.offset))]),
-      ) as StructOf<F>;
+      const value: Record<string, unknown> = {};
+      for (const { name, codec, offset } of layout) value[name] = codec.read(bytes.subarray(offset));
+      return value as StructOf<F>;
     },
     write: (value) => {
       const bytes = new Uint8Array(size);
