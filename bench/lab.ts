@@ -74,6 +74,7 @@ export async function endToEnd(): Promise<string> {
 async function takeTurns(bench: BenchNode): Promise<string> {
   const { node } = bench;
   await node.pods('a');
+  const ip = await node.sh('command -v ip');
   const pci = vfPci(0, 0);
   const hostDevice = {
     type: 'host-device',
@@ -85,7 +86,14 @@ async function takeTurns(bench: BenchNode): Promise<string> {
   const named = (name: string, one: Case): Case => ({ ...one, name });
   const [add, del] = sriov('a', own);
   const [addSet, delSet] = sriov('a', { ...own, ...settings });
+  const host = await node.sh(`ls /sys/bus/pci/devices/${pci}/net`);
+  const iproute2 = (name: string, args: string): Case => {
+    return { name: `iproute2 ${name}`, program: `${ip} ${args}`, env: {}, stdin: '' };
+  };
   const cases = [
+    iproute2('start', '-V'),
+    iproute2('in', `link set dev ${host} netns a name net1 up`),
+    iproute2('back', `-n a link set dev net1 netns 1 name ${host}`),
     call('sriov VERSION', `${plugins}/sriov`, 'VERSION', 'a', {}),
     call('host-device VERSION', `${plugins}/host-device`, 'VERSION', 'a', {}),
     named('sriov ADD', add),
@@ -95,7 +103,18 @@ async function takeTurns(bench: BenchNode): Promise<string> {
     named('sriov ADD, PF settings', addSet),
     named('sriov DEL, PF settings', delSet),
   ];
-  const all = await bench.measure('each', warmUps + rounds, cases);
+  // The kernel clears up after a link's move when the program has ended, and whoever comes next would pay for it.
+  const settle: Case = {
+    name: 'settle',
+    program: `${await node.sh('command -v sleep')} 0.1`,
+    env: {},
+    stdin: '',
+  };
+  const all = await bench.measure(
+    'each',
+    warmUps + rounds,
+    cases.flatMap((one) => [settle, one]),
+  );
   const runs = new Map([...all].map(([name, each]) => [name, each.slice(warmUps)]));
   const wall = (name: string) => wallOf(runs.get(name));
   const cpu = (name: string) => cpuOf(runs.get(name));
@@ -132,6 +151,14 @@ async function takeTurns(bench: BenchNode): Promise<string> {
       row('DEL'),
       summary('ADD + DEL', true),
       summary('ADD + DEL without start', false),
+      [
+        'the two moves alone, by iproute2',
+        ms(wall('iproute2 in') + wall('iproute2 back') - 2 * wall('iproute2 start')),
+        '',
+        '',
+        '',
+        '',
+      ],
       alone('ADD'),
       alone('DEL'),
     ],
@@ -139,7 +166,7 @@ async function takeTurns(bench: BenchNode): Promise<string> {
   return `${main}\n\n${await phases(bench, { ...own, ...settings })}`;
 }
 
-/** Medians of every duration that a debug log tells. */
+/** Medians of every duration that a debug log tells: of single changes, and of the phases one after the other. */
 async function phases(bench: BenchNode, config: object): Promise<string> {
   const logFile = '/var/log/bench.log';
   await bench.measure('each', 12, [
@@ -149,14 +176,15 @@ async function phases(bench: BenchNode, config: object): Promise<string> {
   const times = new Map<string, number[]>();
   for (const line of lines) {
     const { command, msg, ...fields } = JSON.parse(line) as Record<string, string | number>;
+    const isPhases = msg === 'phases in ms';
     for (const [key, value] of Object.entries(fields)) {
-      if (typeof value !== 'number' || !/^ms$|Ms$/.test(key)) continue;
-      const name = `${command}: ${msg}${key === 'ms' ? '' : ` (${key})`}`;
+      if (typeof value !== 'number' || !(isPhases || key === 'ms')) continue;
+      const name = `${command}: ${isPhases ? `phase "${key}"` : msg}`;
       times.set(name, [...(times.get(name) ?? []), value]);
     }
   }
   return table(
-    ['phase, with PF settings and debug log', 'ms'],
+    ['with PF settings and debug log', 'ms'],
     [...times].map(([name, each]) => [name, ms(median(each))]),
   );
 }

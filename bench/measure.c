@@ -5,7 +5,7 @@
  *   measure together ROUNDS CASE...   all at once, ROUNDS times; and one row "all": wall time until the last has ended, sums of the rest
  *   measure evict FILE...             drops files from the page cache
  *
- * A CASE is a file: a name, a program, lines of KEY=VALUE, an empty line, and what the program gets on stdin. A row is name, wall us,
+ * A CASE is a file: a name, a program and its arguments with spaces between them, lines of KEY=VALUE, an empty line, and what the program gets on stdin. A row is name, wall us,
  * CPU us, peak KiB, minor faults, exit code, with tabs between them; what a failed run wrote goes to stderr.
  */
 #define _GNU_SOURCE
@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 struct run {
-  char *name, *program, *env[64], *input;
+  char *name, *argv[16], *env[64], *input;
   size_t input_length;
   int in, out, err;
   pid_t pid;
@@ -51,7 +51,8 @@ static char *read_file(const char *path) {
 static void read_case(const char *path, struct run *run) {
   char *text = read_file(path), *line = strsep(&text, "\n");
   run->name = line;
-  run->program = strsep(&text, "\n");
+  char *words = strsep(&text, "\n");
+  for (int i = 0; words && i < 15; i++) run->argv[i] = strsep(&words, " ");
   int count = 0;
   while ((line = strsep(&text, "\n")) && *line && count < 63) run->env[count++] = line;
   run->input = text ? text : "";
@@ -74,7 +75,7 @@ static long start(struct run *run) {
     dup2(run->in, 0);
     dup2(run->out, 1);
     dup2(run->err, 2);
-    execve(run->program, (char *[]){run->program, NULL}, run->env);
+    execve(run->argv[0], run->argv, run->env);
     _exit(126);
   }
   return began;

@@ -4,6 +4,7 @@ import { mkdirSync } from 'node:fs';
 /** A program that is run: as the file that measure.c reads. */
 export interface Case {
   readonly name: string;
+  /** Its path and its arguments, with spaces between them. */
   readonly program: string;
   readonly env: Readonly<Record<string, string>>;
   readonly stdin: string;
