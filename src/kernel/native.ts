@@ -43,7 +43,7 @@ export interface Native {
   extendedAck(port: number): void;
   /**
    * Sends the packets on a link of the current namespace: now if it has carrier (true), else in the background as soon as it has, for
-   * at most patienceMs (false). The background process holds only its socket.
+   * at most patienceMs (false). A background process has the last of the socket, because the kernel takes its time to close one.
    */
   announce(ifname: string, ifindex: number, frames: readonly Frame[], patienceMs: number): boolean;
   /** Ends the process at once: without teardown, so everything must have been written synchronously. */
