@@ -59,7 +59,7 @@ const lazyIpAddress: Plugin = {
 const toolAsset: Plugin = {
   name: 'tool-asset',
   setup(bundler) {
-    bundler.onResolve({ filter: /^\.\/inspect\/main\.ts$/ }, ({ path }) => ({ path, namespace: 'tool' }));
+    bundler.onResolve({ filter: /^\.\/inspect\/tool\.ts$/ }, ({ path }) => ({ path, namespace: 'tool' }));
     bundler.onLoad({ filter: /.*/, namespace: 'tool' }, () => ({
       contents: `
         const tool = { exports: {} };
@@ -88,7 +88,7 @@ const common: BuildOptions = {
   logLevel: 'warning',
 };
 const plugins = [netlinkPackage, lazyIpAddress];
-await build({ ...common, entryPoints: ['src/inspect/main.ts'], outfile: 'dist/tool.js', plugins });
+await build({ ...common, entryPoints: ['src/inspect/tool.ts'], outfile: 'dist/tool.js', plugins });
 await build({
   ...common,
   minifyWhitespace: true,

@@ -33,7 +33,7 @@ async function plugin(command: string): Promise<Outcome> {
 }
 
 async function tool(args: readonly string[]): Promise<Outcome> {
-  const { main } = await import('./inspect/main.ts');
+  const { main } = await import('./inspect/tool.ts');
   return main(args, process.env, typeof PROGRAM_VERSION === 'undefined' ? 'unpackaged' : PROGRAM_VERSION);
 }
 

@@ -1,3 +1,5 @@
+import { runIpam } from '../attach/ipam-plugin.ts';
+import { openPodOf } from '../attach/pod.ts';
 import { listAddresses } from '../kernel/address.ts';
 import { AF_INET, AF_INET6 } from '../kernel/address.ts';
 import { exists } from '../kernel/files.ts';
@@ -11,11 +13,9 @@ import type { Host } from '../vf/host.ts';
 import { readVf, vfName } from '../vf/inventory.ts';
 import { formatIp } from '../vf/ip.ts';
 import { findInPod } from '../vf/netdev.ts';
-import { changes, readSettings } from '../vf/settings.ts';
-import { openPod } from '../vf/standing.ts';
+import { changes, flat, readSettings } from '../vf/settings.ts';
 import { Code, CniError } from './errors.ts';
-import { ipamCall, runIpam } from './ipam.ts';
-import { flat } from './release.ts';
+import { ipamCallOf } from './ipam.ts';
 import type { Request } from './request.ts';
 import { parseResult, type Result, toIpConfig } from './result.ts';
 import { parseVersion } from './versions.ts';
@@ -26,7 +26,7 @@ import { parseVersion } from './versions.ts';
  * @throws CniError 103 naming every difference
  */
 export async function check(host: Host, request: Request): Promise<void> {
-  const { attachment, config, env } = request;
+  const { attachment } = request;
   const expected = expectedResult(request);
   const claim = findClaim(host, attachment.containerId, attachment.ifname, []);
   if (claim?.phase !== 'attached') {
@@ -45,7 +45,7 @@ export async function check(host: Host, request: Request): Promise<void> {
       drift.join('\n'),
     );
   }
-  const call = ipamCall(config, attachment, env);
+  const call = ipamCallOf(request);
   if (call) runIpam('CHECK', call);
 }
 
@@ -72,7 +72,7 @@ function ours(expected: Result, claim: Claim) {
 function userspaceDrift(host: Host, claim: Claim): string[] {
   const { pci } = claim.vf;
   const drift: string[] = [];
-  using pod = openPod(claim);
+  using pod = openPodOf(claim);
   if (!pod) drift.push(`the network namespace "${claim.owner.netns.path}" is not the one it was attached to`);
   const driver = boundDriver(host.sys, pci);
   if (driver !== claim.dpdk?.driver)
@@ -88,7 +88,7 @@ function userspaceDrift(host: Host, claim: Claim): string[] {
 async function netdevDrift(claim: Claim, expected: Result): Promise<string[]> {
   if (!claim.original.netdev) return [];
   const { path } = claim.owner.netns;
-  using pod = openPod(claim);
+  using pod = openPodOf(claim);
   if (!pod) return [`the network namespace "${path}" is not the one it was attached to`];
   const link = await findInPod(pod, claim.vf.pci, claim.podIfname);
   if (!link) return [`it is not in the pod's namespace "${path}"`];

@@ -1,41 +1,17 @@
 import * as z from 'zod/mini';
-import type { DpdkWish } from '../dpdk/driver.ts';
+import type { Device, Wish } from '../attach/wish.ts';
 import { type LogFormat, type LogLevel, logLevels } from '../kernel/log.ts';
-import type { Pool } from '../vf/pool.ts';
-import type { VfSettings } from '../vf/settings.ts';
 import { Code, CniError } from './errors.ts';
 import { foreignKeys, type Key, keys, mac, nearestKey } from './keys.ts';
 import { modernize } from './legacy.ts';
 import { isIfname, parseCniArgs, type Request } from './request.ts';
 import { type CniVersion, parseVersion } from './versions.ts';
 
-/** What a network attaches: a given VF, a free one of a pool, or a PF itself. */
-export type Device =
-  | { readonly kind: 'vf'; readonly pci: string }
-  | { readonly kind: 'pool'; readonly pool: Pool }
-  | { readonly kind: 'pf'; readonly pf: string };
-
 /** A network configuration, understood and checked. */
-export interface NetConf {
+export interface NetConf extends Wish {
   readonly cniVersion: CniVersion;
-  readonly name: string;
-  /** Undefined where a device plugin's choice is still to come: STATUS is asked before there is a pod. */
-  readonly device: Device | undefined;
-  /** Undefined: the VF is for the kernel, unless it is on a userspace driver already. */
-  readonly dpdk: DpdkWish | undefined;
-  /** What is asked of the PF; rates as given, see {@link wantedSettings}. */
-  readonly settings: Omit<VfSettings, 'rateMbps'>;
-  readonly minTxRate: number | undefined;
-  readonly maxTxRate: number | undefined;
-  readonly mtu: number | undefined;
-  /** Name of the interface in the pod. */
-  readonly podIfname: string;
   /** An IPAM plugin is asked for addresses. */
   readonly hasIpam: boolean;
-  /** Where to tell Multus about the device. */
-  readonly deviceInfoFile: string | undefined;
-  /** "namespace/name", where the runtime told it. */
-  readonly pod: string | undefined;
   /** What an operator should know, for the log. */
   readonly notes: readonly string[];
 }
@@ -238,7 +214,7 @@ export function parseConfig(request: Request): NetConf {
   const toggle = (value: 'on' | 'off' | undefined) => value && value === 'on';
   return {
     cniVersion,
-    name: config['name'] as string,
+    network: config['name'] as string,
     device,
     dpdk,
     settings: {
@@ -263,15 +239,6 @@ export function parseConfig(request: Request): NetConf {
 
 function isPodIfname(name: unknown): boolean {
   return typeof name === 'string' && isIfname(name) && !['lo', 'eth0', 'eth1'].includes(name);
-}
-
-/** What to program: rates are one attribute to the kernel, so the one that was not asked for stays what it is. */
-export function wantedSettings({ minTxRate, maxTxRate, settings }: NetConf, is: VfSettings): VfSettings {
-  if (minTxRate === undefined && maxTxRate === undefined) return settings;
-  return {
-    ...settings,
-    rateMbps: { min: minTxRate ?? is.rateMbps?.min ?? 0, max: maxTxRate ?? is.rateMbps?.max ?? 0 },
-  };
 }
 
 /** Where and how to log: read leniently, since a DEL must work with any configuration, and a refused one is worth a line in the log. */

@@ -1,11 +1,11 @@
+import { Failure, messageOf } from '../attach/failure.ts';
+import { delGoAttachment } from '../attach/go-plugin.ts';
+import { runIpam } from '../attach/ipam-plugin.ts';
+import { release } from '../attach/release.ts';
 import { type Claim, findClaim, lockVf, readClaim } from '../vf/claims.ts';
 import type { Host } from '../vf/host.ts';
 import { parsePci } from '../vf/inventory.ts';
-import { toCniError } from './error-codes.ts';
-import { Code, CniError } from './errors.ts';
-import { delGoAttachment } from './go-plugin.ts';
-import { ipamCall, runIpam } from './ipam.ts';
-import { release } from './release.ts';
+import { callerOf, ipamCallOf, ipamRequest } from './ipam.ts';
 import type { Request } from './request.ts';
 
 /**
@@ -14,7 +14,8 @@ import type { Request } from './request.ts';
  * same, but cannot fail the DEL.
  */
 export async function del(host: Host, request: Request): Promise<void> {
-  const { attachment, config, env } = request;
+  const { attachment, config } = request;
+  const caller = callerOf(request);
   const isOurs = (claim: Claim | undefined) =>
     claim?.owner.containerId === attachment.containerId && claim.owner.ifname === attachment.ifname;
   const hints = [config['deviceID'], config['pciBusID']].flatMap((value) =>
@@ -24,22 +25,19 @@ export async function del(host: Host, request: Request): Promise<void> {
   if (found) {
     using lock = lockVf(host, found.vf.pci);
     if (!lock)
-      throw new CniError(
-        Code.TryAgainLater,
-        `VF ${found.vf.pci} is busy: another process is still working on it`,
-      );
+      throw new Failure('busy', `VF ${found.vf.pci} is busy: another process is still working on it`);
     // Until we had the lock, another DEL may have given it back, and another pod may have got it.
     const claim = readClaim(host, found.vf.pci);
-    if (claim && isOurs(claim)) return await release(host, claim, lock, env);
+    if (claim && isOurs(claim)) return await release(host, claim, lock, caller);
   }
-  if (!found && (await delGoAttachment(host, request))) return;
+  if (!found && (await delGoAttachment(host, attachment, ipamRequest(request), caller))) return;
   host.log.info('nothing to give back', { hasClaim: found !== undefined });
   try {
-    const call = ipamCall(config, attachment, env);
+    const call = ipamCallOf(request);
     if (call) runIpam('DEL', call);
   } catch (error) {
     // Where there was a VF, its address went with it. Multus' DEL has lost the ranges that the IPAM plugin wants, and a runtime repeats a
     // DEL until it succeeds: the pod would stay Terminating for ever.
-    host.log.warning('IPAM plugin not asked to free an address', { error: toCniError(error).message });
+    host.log.warning('IPAM plugin not asked to free an address', { error: messageOf(error) });
   }
 }

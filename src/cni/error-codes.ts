@@ -3,6 +3,7 @@ import { PathRefused } from '../kernel/files.ts';
 import { NotUsable } from '../vf/inventory.ts';
 import { SettingRefused, Unsupported } from '../vf/settings.ts';
 
+import { Failure, type FailureKind, IpamRefused } from '../attach/failure.ts';
 import { CniError, Code } from './errors.ts';
 
 /** Answers of a driver that mean "this setting is not for this card or value", whatever the circumstances. */
@@ -15,7 +16,20 @@ const neverErrnos: number[] = [
 ];
 const busyErrnos: number[] = [Errno.EBUSY, Errno.EAGAIN];
 
+const codes: Readonly<Record<FailureKind, number>> = {
+  'bad wish': Code.InvalidConfig,
+  'netns gone': Code.UnknownContainer,
+  'host netns': Code.InvalidNetns,
+  taken: Code.InvalidEnvironment,
+  busy: Code.TryAgainLater,
+  incomplete: Code.RollbackIncomplete,
+  'no IPAM plugin': Code.InvalidEnvironment,
+  'IPAM failed': Code.IoFailure,
+};
+
 function codeOf(error: unknown): number {
+  if (error instanceof IpamRefused) return error.code;
+  if (error instanceof Failure) return codes[error.kind];
   if (error instanceof SettingRefused) {
     if (neverErrnos.includes(error.errno)) return Code.UnsupportedField;
     return busyErrnos.includes(error.errno) ? Code.TryAgainLater : Code.KernelRefused;
@@ -34,5 +48,6 @@ export function toCniError(error: unknown): CniError {
   if (error instanceof CniError) return error;
   const code = codeOf(error);
   const message = error instanceof Error ? error.message : String(error);
-  return new CniError(code, message, undefined, { cause: error });
+  const details = error instanceof Failure ? error.details : undefined;
+  return new CniError(code, message, details, { cause: error });
 }

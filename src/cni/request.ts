@@ -1,14 +1,11 @@
+import type { Attachment } from '../attach/wish.ts';
 import { Code, CniError } from './errors.ts';
 
 export const commands = ['ADD', 'DEL', 'CHECK', 'STATUS', 'GC', 'VERSION'] as const;
 export type Command = (typeof commands)[number];
 
-/** One attachment as a runtime names it: the CNI_* variables. */
-export interface Attachment {
-  readonly containerId: string;
-  /** Path of the pod's network namespace; "" where the runtime gives none (DEL of a dead pod). */
-  readonly netns: string;
-  readonly ifname: string;
+/** The CNI_* variables. */
+export interface CniAttachment extends Attachment {
   readonly cniArgs: string;
   readonly cniPath: string;
 }
@@ -16,7 +13,7 @@ export interface Attachment {
 /** A call of this program, as its environment and stdin tell it. */
 export interface Request {
   readonly command: Command;
-  readonly attachment: Attachment;
+  readonly attachment: CniAttachment;
   /** The environment, for the IPAM plugin. */
   readonly env: Readonly<Record<string, string | undefined>>;
   /** The network configuration as it came. */
@@ -83,7 +80,7 @@ export function parseRequest(command: Command, env: Request['env'], stdin: strin
   if (problems.length > 0) {
     throw new CniError(Code.InvalidEnvironment, `Invalid environment for ${command}: ${problems.join('; ')}`);
   }
-  const attachment: Attachment = {
+  const attachment: CniAttachment = {
     containerId: env['CNI_CONTAINERID'] ?? '',
     netns: env['CNI_NETNS'] ?? '',
     ifname: env['CNI_IFNAME'] ?? '',

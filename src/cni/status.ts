@@ -1,3 +1,4 @@
+import { runIpam } from '../attach/ipam-plugin.ts';
 import { isUserspaceDriver, userspaceDriverFor, wrongKind } from '../dpdk/driver.ts';
 import { requireIommu } from '../dpdk/iommu.ts';
 import { checkWritable } from '../kernel/files.ts';
@@ -8,7 +9,7 @@ import { candidates, pfsOf } from '../vf/pool.ts';
 import { Unsupported } from '../vf/settings.ts';
 import { type NetConf, parseConfig } from './config.ts';
 import { Code, CniError } from './errors.ts';
-import { ipamCall, runIpam } from './ipam.ts';
+import { ipamCallOf } from './ipam.ts';
 import type { Request } from './request.ts';
 
 /**
@@ -33,7 +34,7 @@ export function status(host: Host, request: Request): void {
     if (!(error instanceof NotUsable || error instanceof Unsupported)) throw error;
     throw new CniError(Code.NotAvailable, error.message, undefined, { cause: error });
   }
-  const call = conf.hasIpam ? ipamCall(request.config, request.attachment, request.env) : undefined;
+  const call = conf.hasIpam ? ipamCallOf(request) : undefined;
   if (call) runIpam('STATUS', call);
 }
 

@@ -8,25 +8,7 @@ import { terminal } from '../kernel/terminal.ts';
 import type { Host } from '../vf/host.ts';
 import { parsePci } from '../vf/inventory.ts';
 import { help, helpOn, manuals } from './help.ts';
-import type { Style } from './table.ts';
-
-/** What a run of the tool ends with. */
-export interface Outcome {
-  /** 0: done. 1: something is wrong or could not be done. 2: the command line is wrong. 3: `check` found that an ADD would fail. */
-  readonly exitCode: number;
-  readonly stdout: string;
-  readonly stderr?: string;
-}
-
-export interface Flags {
-  readonly json: boolean;
-  readonly dryRun: boolean;
-  readonly force: boolean;
-  /** PCI address. */
-  readonly device: string | undefined;
-  readonly env: Readonly<Record<string, string | undefined>>;
-  readonly style: Style;
-}
+import { type Flags, type Outcome, wrongUsage } from './usage.ts';
 
 type Command = (host: Host, words: readonly string[], flags: Flags) => Promise<Outcome>;
 
@@ -37,11 +19,13 @@ const commands: Readonly<Record<string, Command>> = {
       ? wrongUsage('list', 'it takes no words')
       : (await import('./list.ts')).list(host, flags),
   inspect: async (host, words, flags) => (await import('./inspect.ts')).inspect(host, words, flags),
-  check: async (host, words, flags) => (await import('./check.ts')).check(host, words, flags),
+  check: async (host, words, flags) => (await import('./dry-run.ts')).dryRun(host, words, flags),
   vfs: async (host, words, flags) => (await import('./vfs.ts')).vfs(host, words, flags),
   gc: async (host, words, flags) =>
-    words.length > 0 ? wrongUsage('gc', 'it takes no words') : (await import('./gc.ts')).gc(host, flags),
-  release: async (host, words, flags) => (await import('./release.ts')).releaseOne(host, words, flags),
+    words.length > 0
+      ? wrongUsage('gc', 'it takes no words')
+      : (await import('./sweep.ts')).sweep(host, flags),
+  release: async (host, words, flags) => (await import('./take-back.ts')).takeBack(host, words, flags),
 };
 
 const options = {
@@ -53,13 +37,6 @@ const options = {
   version: { type: 'boolean' },
   help: { type: 'boolean', short: 'h' },
 } as const;
-
-/** The end of a run whose command line is wrong. */
-export function wrongUsage(command: string | undefined, problem: string): Outcome {
-  const where = command === undefined ? 'sriov --help' : `sriov help ${command}`;
-  const what = command === undefined ? problem : `sriov ${command}: ${problem}`;
-  return { exitCode: 2, stdout: '', stderr: `${what} ("${where}" tells more)\n` };
-}
 
 interface CommandLine {
   readonly name: string | undefined;

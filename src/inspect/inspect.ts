@@ -2,12 +2,12 @@ import { listAddresses } from '../kernel/address.ts';
 import { IFF_RUNNING, IFF_UP } from '../kernel/link.ts';
 import { Netns } from '../kernel/netns.ts';
 import type { Host } from '../vf/host.ts';
-import { describeHolders } from '../vf/holders.ts';
+import { describeHolders } from '../vf/users.ts';
 import { devicePath, vfName } from '../vf/inventory.ts';
 import { formatIp } from '../vf/ip.ts';
 import type { VfSettings } from '../vf/settings.ts';
-import { openPod } from '../vf/standing.ts';
-import { type Flags, type Outcome, wrongUsage } from './cli.ts';
+import { openPodOf } from '../attach/pod.ts';
+import { type Flags, type Outcome, wrongUsage } from './usage.ts';
 import { formatVlan, toJson } from './list.ts';
 import { select } from './select.ts';
 import { type Device, survey } from './survey.ts';
@@ -43,7 +43,7 @@ export async function inspect(
 }
 
 async function lookCloser(host: Host, { vf, link, netns, claim }: Device): Promise<Details> {
-  using pod = claim && openPod(claim);
+  using pod = claim && openPodOf(claim);
   return {
     iommuGroup: host.sys.linkName(`${devicePath(vf.pci)}/iommu_group`),
     addresses: link === undefined ? [] : await addressesOf(host, netns, link.ifindex),

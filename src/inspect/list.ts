@@ -1,6 +1,6 @@
 import type { Host } from '../vf/host.ts';
 import type { VfSettings } from '../vf/settings.ts';
-import type { Flags, Outcome } from './cli.ts';
+import type { Flags, Outcome } from './usage.ts';
 import { type Device, type State, survey } from './survey.ts';
 import { type Cell, type Colour, formatAge, formatTable, type Style } from './table.ts';
 

@@ -1,16 +1,16 @@
-import { goPluginNetns, type GoAttachment, listGoAttachments } from '../cni/go-plugin.ts';
+import { goPluginNetns, type GoAttachment, listGoAttachments } from '../attach/go-plugin.ts';
 import { FileLock, modifiedMs } from '../kernel/files.ts';
 import { type HeldNetns, type Holder, holdersOfDevices, listNetns } from '../kernel/holders.ts';
 import { getLinkWithVfs, IFF_UP, type Link } from '../kernel/link.ts';
 import { Netns } from '../kernel/netns.ts';
 import { type Claim, listClaims, lockPath, readClaim, UnreadableClaim } from '../vf/claims.ts';
-import { describeHolders, holdersOf, userDevices } from '../vf/holders.ts';
+import { describeHolders, holdersOf, userDevices } from '../vf/users.ts';
 import type { Host } from '../vf/host.ts';
 import { listPfs, listVfs, type Pf, type Vf, wholePf } from '../vf/inventory.ts';
 import { findInPod, findOnHost } from '../vf/netdev.ts';
 import { hostUse } from '../vf/pool.ts';
 import { readSettings, type VfSettings } from '../vf/settings.ts';
-import { standingOf } from '../vf/standing.ts';
+import { standingOf } from '../attach/standing.ts';
 
 /**
  * - free: an ADD can take it

@@ -4,7 +4,7 @@ import type { FileLock } from '../kernel/files.ts';
 import { lockVf, readClaim } from '../vf/claims.ts';
 import type { Host } from '../vf/host.ts';
 import { devicePath, findPf, listVfs, NotUsable, type Pf, pfName } from '../vf/inventory.ts';
-import { type Flags, type Outcome, wrongUsage } from './cli.ts';
+import { type Flags, type Outcome, wrongUsage } from './usage.ts';
 import { formatList, toJson } from './list.ts';
 import { type Device, survey } from './survey.ts';
 import { paint } from './table.ts';

@@ -175,3 +175,11 @@ export async function applySettings(
     }
   }
 }
+
+/** Settings as fields of a log line. */
+export function flat(settings: object): Record<string, string> {
+  const text = (value: unknown) => (typeof value === 'string' ? value : JSON.stringify(value));
+  return Object.fromEntries(
+    Object.entries(settings).flatMap(([key, value]) => (value === undefined ? [] : [[key, text(value)]])),
+  );
+}

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { refuseBusyPf } from '../../src/cni/choose.ts';
+import { refuseBusyPf } from '../../src/attach/choose.ts';
 import { Log } from '../../src/kernel/log.ts';
 import { type Claim, writeClaim } from '../../src/vf/claims.ts';
 import type { Host } from '../../src/vf/host.ts';
@@ -80,5 +80,5 @@ test('refuseBusyPf() leaves the host a PF whose VF a pod has', async () => {
   writeClaim(s.host, claimOn('0000:04:02.0', '0000:04:00.0'), false);
   await refuseBusyPf(s.host, pf);
   writeClaim(s.host, claimOn('0000:03:02.0', pfPci), false);
-  await expect(refuseBusyPf(s.host, pf)).rejects.toMatchObject({ code: 11 });
+  await expect(refuseBusyPf(s.host, pf)).rejects.toMatchObject({ kind: 'busy' });
 });

@@ -1,6 +1,6 @@
 import { readdirSync, writeFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
-import { judge } from '../../src/inspect/check.ts';
+import { judge } from '../../src/inspect/dry-run.ts';
 import { survey } from '../../src/inspect/survey.ts';
 import { FileLock } from '../../src/kernel/files.ts';
 import { Log } from '../../src/kernel/log.ts';

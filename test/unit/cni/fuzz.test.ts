@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
-import { type NetConf, parseConfig, wantedSettings } from '../../../src/cni/config.ts';
+import { wantedSettings } from '../../../src/attach/wish.ts';
+import { type NetConf, parseConfig } from '../../../src/cni/config.ts';
 import { CniError, formatError } from '../../../src/cni/errors.ts';
 import { parseCommand, parseRequest } from '../../../src/cni/request.ts';
 import { formatResult, parseResult, type Result, toIpConfig } from '../../../src/cni/result.ts';

@@ -1,20 +1,20 @@
-import { toCniError } from '../cni/error-codes.ts';
-import { collect } from '../cni/gc.ts';
-import { ownerName } from '../cni/recovery.ts';
+import { messageOf } from '../attach/failure.ts';
+import { collect } from '../attach/collect.ts';
+import { ownerName } from '../attach/recovery.ts';
 import { listClaims } from '../vf/claims.ts';
 import type { Host } from '../vf/host.ts';
-import type { Flags, Outcome } from './cli.ts';
+import type { Flags, Outcome } from './usage.ts';
 
 /** `sriov gc`: gives back every VF whose claim is stale. Multus never sends GC for its networks. */
-export async function gc(host: Host, { dryRun, json, env }: Flags): Promise<Outcome> {
+export async function sweep(host: Host, { dryRun, json, env }: Flags): Promise<Outcome> {
   const rows: { vf: string; owner?: string; outcome: string; why: string }[] = [];
   for (const vf of listClaims(host)) {
     try {
-      const collected = await collect(host, vf, env, () => true, false, dryRun);
+      const collected = await collect(host, vf, { env }, () => true, false, dryRun);
       if (collected)
         rows.push({ vf, owner: ownerName(collected.claim), outcome: collected.outcome, why: collected.why });
     } catch (error) {
-      rows.push({ vf, outcome: 'failed', why: toCniError(error).message });
+      rows.push({ vf, outcome: 'failed', why: messageOf(error) });
     }
   }
   const exitCode = rows.some(({ outcome }) => outcome === 'failed') ? 1 : 0;

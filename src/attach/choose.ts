@@ -1,7 +1,7 @@
 import { type DpdkWish, isUserspaceDriver, wrongKind } from '../dpdk/driver.ts';
 import type { FileLock } from '../kernel/files.ts';
 import { listClaims, lockVf } from '../vf/claims.ts';
-import { describeHolders, holdersOf } from '../vf/holders.ts';
+import { describeHolders, holdersOf } from '../vf/users.ts';
 import type { Host } from '../vf/host.ts';
 import {
   devicePath,
@@ -15,10 +15,9 @@ import {
 } from '../vf/inventory.ts';
 import { findOnHost } from '../vf/netdev.ts';
 import { candidates, hostUse, pfsOf, type Pool } from '../vf/pool.ts';
-import type { NetConf } from './config.ts';
-import { Code, CniError } from './errors.ts';
-import type { IpamCall } from './ipam.ts';
+import { Failure } from './failure.ts';
 import { ownerName, readUsableClaim, recover } from './recovery.ts';
+import type { Caller, Wish } from './wish.ts';
 
 /** A VF that is ours until its lock is given back: no living claim is on it. */
 export interface Chosen extends Disposable {
@@ -32,16 +31,16 @@ function chosen(vf: Vf, lock: FileLock): Chosen {
 
 /**
  * Finds the VF that a network asks for and takes its lock; a stale claim on it is released first.
- * @throws CniError 7; 11 if it is in use, or all of a pool are; NotUsable
+ * @throws Failure `bad wish`; `busy` if it is in use, or all of a pool are; NotUsable
  */
-export async function choose(host: Host, { device, dpdk }: NetConf, env: IpamCall['env']): Promise<Chosen> {
+export async function choose(host: Host, { device, dpdk }: Wish, caller: Caller): Promise<Chosen> {
   switch (device?.kind) {
     case 'vf':
       if (!host.sys.exists(devicePath(device.pci))) findVf(host.sys, device.pci); // says what is wrong
-      return take(host, device.pci, env, () => findVf(host.sys, device.pci));
+      return take(host, device.pci, caller, () => findVf(host.sys, device.pci));
     case 'pf': {
       const { pci } = findPf(host.sys, device.pf);
-      const pf = await take(host, pci, env, () => wholePf(findPf(host.sys, device.pf)));
+      const pf = await take(host, pci, caller, () => wholePf(findPf(host.sys, device.pf)));
       try {
         await refuseBusyPf(host, pf.vf);
       } catch (error) {
@@ -51,10 +50,10 @@ export async function choose(host: Host, { device, dpdk }: NetConf, env: IpamCal
       return pf;
     }
     case 'pool':
-      return takeFree(host, device.pool, dpdk, env);
+      return takeFree(host, device.pool, dpdk, caller);
     case undefined:
-      throw new CniError(
-        Code.InvalidConfig,
+      throw new Failure(
+        'bad wish',
         'Invalid network configuration: it names no device: "deviceID" is the PCI address of a VF, usually put there by Multus from a ' +
           'device plugin; "pf" takes a free VF of a PF without one',
       );
@@ -63,7 +62,7 @@ export async function choose(host: Host, { device, dpdk }: NetConf, env: IpamCal
 
 /**
  * A PF that leaves the host takes the host's own traffic along, and nobody can program or give back its VFs any more.
- * @throws NotUsable; CniError 11
+ * @throws NotUsable; Failure `busy`
  */
 export async function refuseBusyPf(host: Host, pf: Vf): Promise<void> {
   const link = await findOnHost(host, pf.pci);
@@ -73,17 +72,17 @@ export async function refuseBusyPf(host: Host, pf: Vf): Promise<void> {
     .map((pci) => readUsableClaim(host, pci))
     .find((one) => one && one.vf.pf.pci === pf.pci && one.vf.pci !== pf.pci);
   if (claim)
-    throw new CniError(
-      Code.TryAgainLater,
+    throw new Failure(
+      'busy',
       `${vfName(pf)} cannot go into a pod: its VF ${claim.vf.pci} belongs to ${ownerName(claim)}`,
     );
 }
 
-async function take(host: Host, pci: string, env: IpamCall['env'], find: () => Vf): Promise<Chosen> {
+async function take(host: Host, pci: string, caller: Caller, find: () => Vf): Promise<Chosen> {
   const lock = lockVf(host, pci);
-  if (!lock) throw new CniError(Code.TryAgainLater, `${pci} is busy: another process is still working on it`);
+  if (!lock) throw new Failure('busy', `${pci} is busy: another process is still working on it`);
   try {
-    await recover(host, pci, lock, env);
+    await recover(host, pci, lock, caller);
     return chosen(find(), lock); // only now: until we had the lock, it could change
   } catch (error) {
     lock[Symbol.dispose]();
@@ -95,24 +94,19 @@ async function take(host: Host, pci: string, env: IpamCall['env'], find: () => V
  * Takes a free VF of a pool. The VF's own lock decides: whoever gets it first has the VF, the others go on to the next one, so there is
  * nothing to wait for. Claimed ones are looked at only when no other is left: their pods may be gone.
  */
-async function takeFree(
-  host: Host,
-  pool: Pool,
-  dpdk: DpdkWish | undefined,
-  env: IpamCall['env'],
-): Promise<Chosen> {
+async function takeFree(host: Host, pool: Pool, dpdk: DpdkWish | undefined, caller: Caller): Promise<Chosen> {
   const all = candidates(host, pool);
   const claimed = new Set(listClaims(host));
   const reasons = new Map<string, string>();
   for (const vf of all) {
     if (claimed.has(vf.pci)) continue;
-    const result = await takeIfFree(host, pool, dpdk, vf.pci, env);
+    const result = await takeIfFree(host, pool, dpdk, vf.pci, caller);
     if (typeof result === 'object') return result;
     reasons.set(vf.pci, result);
   }
   for (const vf of all) {
     if (!claimed.has(vf.pci)) continue;
-    const result = await takeIfFree(host, pool, dpdk, vf.pci, env);
+    const result = await takeIfFree(host, pool, dpdk, vf.pci, caller);
     if (typeof result === 'object') return result;
     reasons.set(vf.pci, result);
   }
@@ -128,12 +122,12 @@ async function takeIfFree(
   pool: Pool,
   dpdk: DpdkWish | undefined,
   pci: string,
-  env: IpamCall['env'],
+  caller: Caller,
 ): Promise<Chosen | string> {
   const lock = lockVf(host, pci, 0);
   if (!lock) return 'another process is working on it';
   try {
-    await recover(host, pci, lock, env, poolPatienceMs);
+    await recover(host, pci, lock, caller, poolPatienceMs);
     const vf = findVf(host.sys, pci); // only now: a recovery may have changed its driver
     const why = await unfit(host, pool, dpdk, vf);
     if (why === undefined) return chosen(vf, lock);
@@ -141,7 +135,7 @@ async function takeIfFree(
     return why;
   } catch (error) {
     lock[Symbol.dispose]();
-    if (error instanceof CniError) return error.message;
+    if (error instanceof Failure) return error.message;
     throw error;
   }
 }
@@ -174,11 +168,7 @@ export function exhausted(
   const names = pool.pfs.map(({ pf }) => pf).join(', ');
   if (all.length > 0) {
     const details = all.map((vf) => `${vfName(vf)}: ${reasons.get(vf.pci)}`).join('\n');
-    return new CniError(
-      Code.TryAgainLater,
-      `No VF of ${names} is free: all ${all.length} are in use`,
-      details,
-    );
+    return new Failure('busy', `No VF of ${names} is free: all ${all.length} are in use`, details);
   }
   const pfs = pfsOf(host.sys, pool).map(({ pf }) => pf);
   if (pfs.every((pf) => pf.numVfs === 0))

@@ -1,11 +1,11 @@
 import type { FileLock } from '../kernel/files.ts';
 import { type Claim, readClaim, setAside, UnreadableClaim } from '../vf/claims.ts';
 import type { Host } from '../vf/host.ts';
-import { standingOf } from '../vf/standing.ts';
-import { Code, CniError } from './errors.ts';
+import { Failure } from './failure.ts';
 import { goPluginNetns } from './go-plugin.ts';
-import type { IpamCall } from './ipam.ts';
 import { release } from './release.ts';
+import { standingOf } from './standing.ts';
+import type { Caller } from './wish.ts';
 
 /** "pod ns/name", or the container where no runtime told the pod. */
 export function ownerName({ owner }: Claim): string {
@@ -17,28 +17,24 @@ export function ownerName({ owner }: Claim): string {
 /**
  * Makes a VF free whose claim is stale: an ADD that died, a pod that is gone, a machine that was restarted. Called under the VF's lock.
  * @param patienceMs how long to wait for a VF whose pod is just going
- * @throws CniError 11 if somebody has the VF; 102 if it could not be given back
+ * @throws Failure `busy` if somebody has the VF; `incomplete` if it could not be given back
  */
 export async function recover(
   host: Host,
   pci: string,
   lock: FileLock,
-  env: IpamCall['env'],
+  caller: Caller,
   patienceMs?: number,
 ): Promise<void> {
   const foreign = goPluginNetns(host, pci);
   if (foreign !== undefined)
-    throw new CniError(
-      Code.TryAgainLater,
-      `VF ${pci} belongs to a pod that the Go plugin attached, in "${foreign}"`,
-    );
+    throw new Failure('busy', `VF ${pci} belongs to a pod that the Go plugin attached, in "${foreign}"`);
   const claim = readUsableClaim(host, pci);
   if (!claim) return;
   const { state, why } = await standingOf(host, claim, patienceMs);
-  if (state !== 'stale')
-    throw new CniError(Code.TryAgainLater, `VF ${pci} belongs to ${ownerName(claim)}: ${why}`);
+  if (state !== 'stale') throw new Failure('busy', `VF ${pci} belongs to ${ownerName(claim)}: ${why}`);
   host.log.warning('stale claim', { vf: pci, owner: ownerName(claim), why });
-  await release(host, claim, lock, env);
+  await release(host, claim, lock, caller);
 }
 
 /** The claim on a VF; one that cannot be read is put aside for the operator. */

@@ -13,9 +13,9 @@ import type { Host } from '../vf/host.ts';
 import { readVf } from '../vf/inventory.ts';
 import { findInPod, findOnHost, netdevState } from '../vf/netdev.ts';
 import type { VfSettings } from '../vf/settings.ts';
-import { Code, CniError } from './errors.ts';
+import { Failure } from './failure.ts';
 import { release } from './release.ts';
-import type { Request } from './request.ts';
+import type { Attachment, Caller } from './wish.ts';
 
 const text = z.optional(z.nullable(z.string()));
 const number = z.optional(z.nullable(z.int()));
@@ -98,8 +98,13 @@ export function listGoAttachments(host: Host): GoAttachment[] {
  * DEL of a pod that the Go plugin attached: restores the VF from its cache.
  * @returns false if that plugin knows nothing of the attachment
  */
-export async function delGoAttachment(host: Host, request: Request): Promise<boolean> {
-  const { containerId, ifname, netns } = request.attachment;
+export async function delGoAttachment(
+  host: Host,
+  attachment: Attachment,
+  request: Claim['request'],
+  caller: Caller,
+): Promise<boolean> {
+  const { containerId, ifname, netns } = attachment;
   const path = `${host.stateDir}/${containerId}-${ifname}`;
   const cached = readFile(path);
   if (cached === undefined) return false;
@@ -111,8 +116,7 @@ export async function delGoAttachment(host: Host, request: Request): Promise<boo
   const cache = parsed.data;
   const pci = cache.deviceID;
   using lock = lockVf(host, pci);
-  if (!lock)
-    throw new CniError(Code.TryAgainLater, `VF ${pci} is busy: another process is still working on it`);
+  if (!lock) throw new Failure('busy', `VF ${pci} is busy: another process is still working on it`);
   const holder = goPluginNetns(host, pci);
   const hasPassedOn =
     readClaim(host, pci) !== undefined || (holder !== undefined && netns !== '' && holder !== netns);
@@ -122,7 +126,7 @@ export async function delGoAttachment(host: Host, request: Request): Promise<boo
     return false;
   }
   host.log.info('attachment of the Go plugin', { vf: pci, path });
-  await releaseCached(host, request, cache, path, lock);
+  await releaseCached(host, attachment, request, caller, cache, path, lock);
   removeFile(recordPath(host, pci));
   removeFile(path);
   return true;
@@ -138,12 +142,14 @@ function parseJson(json: string): unknown {
 
 async function releaseCached(
   host: Host,
-  request: Request,
+  attachment: Attachment,
+  request: Claim['request'],
+  caller: Caller,
   cache: Cache,
   path: string,
   lock: FileLock,
 ): Promise<void> {
-  const { containerId, ifname, netns, cniArgs, cniPath } = request.attachment;
+  const { containerId, ifname, netns } = attachment;
   const pci = cache.deviceID;
   const podPath = netns || (readFile(recordPath(host, pci))?.trim() ?? '');
   const hasPod = podPath !== '' && opens(podPath);
@@ -179,14 +185,14 @@ async function releaseCached(
     podIfname: ifname,
     request: {
       config: stdinIpam?.type === cache.ipam?.type ? request.config : { ...request.config, ipam: cache.ipam },
-      cniArgs,
-      cniPath,
+      cniArgs: request.cniArgs,
+      cniPath: request.cniPath,
     },
     dpdk: isUserspaceDriver(vf?.driver) ? { driver: vf?.driver } : undefined,
     asked: askedSettings(cache),
     original: { driver: vf?.driver, settings: originalSettings(cache), netdev },
   };
-  await release(host, claim, lock, request.env);
+  await release(host, claim, lock, caller);
 }
 
 function bootedMs(): number {

@@ -1,4 +1,4 @@
-import type { Outcome } from './cli.ts';
+import type { Outcome } from './usage.ts';
 
 /**
  * Runs the tool. In the executable this module and all that it imports are a script of their own (build/bundle.ts).

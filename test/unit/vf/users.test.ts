@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, openSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
-import { describeHolders, holdersOf } from '../../../src/vf/holders.ts';
+import { describeHolders, holdersOf } from '../../../src/vf/users.ts';
 import { devices, link, pfTree, sysfsTree, type Tree } from '../../support/sysfs-tree.ts';
 
 const pci = '0000:01:10.0';

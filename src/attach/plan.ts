@@ -2,15 +2,14 @@ import { type UserspaceDriver, userspaceDriverFor } from '../dpdk/driver.ts';
 import { requireIommu } from '../dpdk/iommu.ts';
 import { getLinkWithVfs, type Link } from '../kernel/link.ts';
 import { listClaims } from '../vf/claims.ts';
-import { describeHolders, holdersOf } from '../vf/holders.ts';
+import { describeHolders, holdersOf } from '../vf/users.ts';
 import type { Host } from '../vf/host.ts';
 import { isWholePf, NotUsable, type Vf, vfName } from '../vf/inventory.ts';
 import { checkMtu, findOnHost } from '../vf/netdev.ts';
 import { ownerOfSameMac, refuseSwitchdev, warnOfDownPf } from '../vf/safety.ts';
 import { readSettings, type VfSettings } from '../vf/settings.ts';
-import { type NetConf, wantedSettings } from './config.ts';
-import { Code, CniError } from './errors.ts';
-import type { Request } from './request.ts';
+import { Failure } from './failure.ts';
+import { type Attachment, wantedSettings, type Wish } from './wish.ts';
 
 /** What a VF is like before the first change, and what an ADD will make of it. */
 export interface Plan {
@@ -26,8 +25,8 @@ export interface Plan {
 }
 
 /** Looks at a VF and plans an ADD; changes nothing. @throws NotUsable, Unsupported */
-export async function makePlan(host: Host, conf: NetConf, vf: Vf): Promise<Plan> {
-  const userspace = userspaceDriverFor(vf, conf.dpdk);
+export async function makePlan(host: Host, wish: Wish, vf: Vf): Promise<Plan> {
+  const userspace = userspaceDriverFor(vf, wish.dpdk);
   const link = await findOnHost(host, vf.pci);
   const mayHaveNone = userspace !== undefined && (vf.driver === undefined || vf.driver === userspace);
   if (!link && !mayHaveNone) throw new NotUsable(noNetdev(vf));
@@ -40,7 +39,7 @@ export async function makePlan(host: Host, conf: NetConf, vf: Vf): Promise<Plan>
       `Cannot program ${vfName(vf)}: the driver of its PF reports only ${pf.vfs.length} VFs`,
     );
   const settings = readSettings(info);
-  const asked = wantedSettings(conf, settings);
+  const asked = wantedSettings(wish, settings);
   const wanted = userspace === undefined ? asked : { ...asked, mac: asked.mac ?? macOf(link, settings) };
   return { pf, link, settings, userspace, wanted };
 }
@@ -61,40 +60,42 @@ export function noNetdev(vf: Vf): string {
   return `${vfName(vf)} has no netdev on the host: ${why}`;
 }
 
-/** Refuses, before the first change, what could not work. @throws CniError; NotUsable, Unsupported */
+/**
+ * Refuses, before the first change, what could not work.
+ * @param ipam the IPAM plugin that is to be asked
+ * @throws Failure; NotUsable, Unsupported
+ */
 export function refuseUnfit(
   host: Host,
-  conf: NetConf,
-  request: Request,
+  wish: Wish,
+  { containerId }: Attachment,
+  ipam: string | undefined,
   vf: Vf,
   { pf, link, userspace, wanted }: Plan,
 ): void {
-  if (conf.mtu !== undefined && link) checkMtu(link, conf.mtu);
-  if (userspace !== undefined) refuseUnfitForUserspace(host, conf, request, vf, userspace);
+  if (wish.mtu !== undefined && link) checkMtu(link, wish.mtu);
+  if (userspace !== undefined) refuseUnfitForUserspace(host, ipam, vf, userspace);
   if (!pf) return;
   refuseSwitchdev(vf, pf);
   warnOfDownPf(host, vf, pf);
-  const { containerId } = request.attachment;
   const owner = wanted.mac === undefined ? undefined : ownerOfSameMac(host, vf, pf, wanted, containerId);
-  if (owner !== undefined) {
-    throw new CniError(
-      Code.TryAgainLater,
-      `MAC ${wanted.mac} is in use on another VF of the same PF and VLAN, by container ${owner}`,
-    );
-  }
+  if (owner === undefined) return;
+  throw new Failure(
+    'busy',
+    `MAC ${wanted.mac} is in use on another VF of the same PF and VLAN, by container ${owner}`,
+  );
 }
 
 /** Refuses what no process could use, and a VF that one has already. */
 function refuseUnfitForUserspace(
   host: Host,
-  conf: NetConf,
-  { config }: Request,
+  ipam: string | undefined,
   vf: Vf,
   userspace: UserspaceDriver,
 ): void {
-  if (conf.hasIpam && (config['ipam'] as { type?: unknown }).type === 'dhcp') {
-    throw new CniError(
-      Code.InvalidConfig,
+  if (ipam === 'dhcp') {
+    throw new Failure(
+      'bad wish',
       'Invalid network configuration: "ipam": "dhcp" needs an interface, and a VF on a userspace driver has none',
     );
   }
@@ -104,9 +105,6 @@ function refuseUnfitForUserspace(
     return;
   }
   const holders = holdersOf(host.sys, vf.pci);
-  if (holders.length > 0)
-    throw new CniError(
-      Code.TryAgainLater,
-      `${vfName(vf)} is in use: ${describeHolders(holders)} has it open`,
-    );
+  if (holders.length === 0) return;
+  throw new Failure('busy', `${vfName(vf)} is in use: ${describeHolders(holders)} has it open`);
 }

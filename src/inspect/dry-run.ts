@@ -1,9 +1,11 @@
-import { exhausted, refuseBusyPf, unfit } from '../cni/choose.ts';
+import { Failure } from '../attach/failure.ts';
+import { ipamType } from '../attach/ipam-plugin.ts';
+import { exhausted, refuseBusyPf, unfit } from '../attach/choose.ts';
 import { type NetConf, parseConfig } from '../cni/config.ts';
 import { toCniError } from '../cni/error-codes.ts';
 import { Code, CniError } from '../cni/errors.ts';
-import { ipamCall } from '../cni/ipam.ts';
-import { makePlan, type Plan, refuseUnfit } from '../cni/plan.ts';
+import { ipamCallOf } from '../cni/ipam.ts';
+import { makePlan, type Plan, refuseUnfit } from '../attach/plan.ts';
 import { parseRequest, type Request } from '../cni/request.ts';
 import { formatResult } from '../cni/result.ts';
 import type { DpdkWish } from '../dpdk/driver.ts';
@@ -13,10 +15,10 @@ import { Log } from '../kernel/log.ts';
 import { hasDriver } from '../kernel/pci-driver.ts';
 import { findProgram } from '../kernel/process.ts';
 import type { Host } from '../vf/host.ts';
-import { findPf, findVf, pfName, type Vf, vfName, wholePf } from '../vf/inventory.ts';
+import { findPf, findVf, NotUsable, pfName, type Vf, vfName, wholePf } from '../vf/inventory.ts';
 import { candidates, type Pool } from '../vf/pool.ts';
 import { changes, type VfSettings } from '../vf/settings.ts';
-import { type Flags, type Outcome, wrongUsage } from './cli.ts';
+import { type Flags, type Outcome, wrongUsage } from './usage.ts';
 import { type Config, parseNetwork } from './network.ts';
 import { type Device, survey } from './survey.ts';
 import { paint, type Style } from './table.ts';
@@ -41,7 +43,7 @@ export interface Verdict {
 const pluginFolders = '/opt/cni/bin:/usr/lib/cni';
 
 /** `sriov check CONFIG`: what an ADD with this configuration would do on this node. Changes nothing. */
-export async function check(host: Host, words: readonly string[], flags: Flags): Promise<Outcome> {
+export async function dryRun(host: Host, words: readonly string[], flags: Flags): Promise<Outcome> {
   const [file = '', ...more] = words;
   if (file === '' || more.length > 0) return wrongUsage('check', 'it takes one file, or - for stdin');
   const text = file === '-' ? readStdin() : readFile(file);
@@ -112,7 +114,7 @@ export async function judge(
     const logFile = config['logFile'];
     if (typeof logFile === 'string' && logFile !== '' && !logFile.startsWith('/var/log/'))
       notes.push(`"logFile": "${logFile}" is not below /var/log: lines go to stderr`);
-    await attempt(() => conf.hasIpam && ipamCall(config, request.attachment, env));
+    await attempt(() => conf.hasIpam && ipamCallOf(request));
     await attempt(() => conf.hasIpam || formatResult({ interfaces: [], ips: [], routes: [], dns: {} }, conf.cniVersion)); // prettier-ignore
     takes = await attempt(() => chooseDry(quiet, conf, getsDevice, notes));
     if (takes) {
@@ -121,7 +123,7 @@ export async function judge(
       if (plan) {
         ({ settings: is, wanted: sets } = plan);
         await attempt(() => {
-          refuseUnfit(quiet, conf, request, vf, plan);
+          refuseUnfit(quiet, conf, request.attachment, ipamType(config), vf, plan);
         });
         notes.push(...doubts(host, conf, vf, plan));
       }
@@ -193,11 +195,11 @@ async function chooseDry(
 /** A device that is asked for by its address: whoever has it must not have it any more. @throws CniError 11 */
 function named(devices: readonly Device[], pci: string, notes: string[]): Vf {
   const device = devices.find(({ vf }) => vf.pci === pci);
-  if (!device) throw new CniError(Code.VfNotUsable, `${pci} is neither a PF nor a VF`);
+  if (!device) throw new NotUsable(`${pci} is neither a PF nor a VF`);
   const { vf, state, why, owner } = device;
   const whose = owner?.pod ?? owner?.containerId ?? owner?.netns;
   if (state === 'attached' || state === 'busy' || state === 'held')
-    throw new CniError(Code.TryAgainLater, `${vfName(vf)} belongs to ${whose}: ${why}`);
+    throw new Failure('busy', `${vfName(vf)} belongs to ${whose}: ${why}`);
   if (state === 'stale') notes.push(`${vfName(vf)} would first be given back; it was of ${whose}: ${why}`);
   else if (state === 'foreign')
     notes.push(`the host uses ${vfName(vf)}: ${why}; named by its address it is taken all the same`); // prettier-ignore

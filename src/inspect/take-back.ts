@@ -1,14 +1,14 @@
-import { collect } from '../cni/gc.ts';
-import { ownerName } from '../cni/recovery.ts';
+import { collect } from '../attach/collect.ts';
+import { ownerName } from '../attach/recovery.ts';
 import { readClaim } from '../vf/claims.ts';
 import type { Host } from '../vf/host.ts';
 import { NotUsable, parsePci } from '../vf/inventory.ts';
-import { type Flags, type Outcome, wrongUsage } from './cli.ts';
+import { type Flags, type Outcome, wrongUsage } from './usage.ts';
 import { select } from './select.ts';
 import { survey } from './survey.ts';
 
 /** `sriov release VF`: gives back one VF; from a living pod only with --force. */
-export async function releaseOne(
+export async function takeBack(
   host: Host,
   words: readonly string[],
   { force, json, env }: Flags,
@@ -24,7 +24,7 @@ export async function releaseOne(
   };
   if (!readClaim(host, pci))
     return end(1, 'not claimed', `${pci} is not claimed: there is nothing to give back`);
-  const collected = await collect(host, pci, env, () => true, force);
+  const collected = await collect(host, pci, { env }, () => true, force);
   if (!collected) return end(0, 'not claimed', `${pci} is not claimed any more`);
   const { claim, outcome, why } = collected;
   if (outcome === 'given back') return end(0, outcome, `${pci} given back; it was of ${ownerName(claim)}`);

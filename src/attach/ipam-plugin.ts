@@ -1,0 +1,105 @@
+import * as z from 'zod/mini';
+import type { FileLock } from '../kernel/files.ts';
+import { type Child, findProgram, finish, start } from '../kernel/process.ts';
+import type { Claim } from '../vf/claims.ts';
+import { Failure, IpamRefused } from './failure.ts';
+import type { Attachment, Caller } from './wish.ts';
+
+/** What an IPAM plugin is called with. */
+export interface IpamCall {
+  /** Name of the plugin, and where it was found. */
+  readonly plugin: string;
+  readonly program: string;
+  readonly attachment: Attachment;
+  readonly request: Claim['request'];
+  readonly env: Caller['env'];
+}
+
+export type IpamCommand = 'ADD' | 'DEL' | 'CHECK' | 'STATUS' | 'GC';
+
+/** The name of the IPAM plugin that a configuration names; undefined if it names none. */
+export function ipamType(config: Claim['request']['config']): string | undefined {
+  const type = (config['ipam'] as { type?: unknown } | null | undefined)?.type;
+  return typeof type === 'string' && type !== '' ? type : undefined;
+}
+
+/**
+ * The call of the IPAM plugin that a configuration names; undefined if it names none.
+ * @throws Failure `no IPAM plugin`
+ */
+export function ipamCall(
+  request: Claim['request'],
+  attachment: Attachment,
+  { env }: Caller,
+): IpamCall | undefined {
+  const plugin = ipamType(request.config);
+  if (plugin === undefined) return undefined;
+  const program = findProgram(plugin, request.cniPath);
+  if (program !== undefined) return { plugin, program, attachment, request, env };
+  throw new Failure('no IPAM plugin', `Cannot find IPAM plugin "${plugin}" in CNI_PATH "${request.cniPath}"`);
+}
+
+/**
+ * Whether the address must be freed while the interface is in the pod. The daemon of the "dhcp" plugin tells the DHCP server over it, from
+ * a thread that stays in the pod's namespace and keeps even a deleted one alive until then (plugins/ipam/dhcp/lease.go, AcquireLease).
+ */
+export function needsInterfaceAtDel({ config }: Claim['request']): boolean {
+  return ipamType(config) === 'dhcp';
+}
+
+/**
+ * Starts the IPAM plugin. It is killed if we die, and it holds the VF's lock: whoever cleans up after us waits until it is gone, so that
+ * no lease is written behind a DEL.
+ */
+export function startIpam(command: IpamCommand, call: IpamCall, lock?: FileLock): Child {
+  const { attachment, env, request } = call;
+  const variables = {
+    ...env,
+    CNI_COMMAND: command,
+    CNI_CONTAINERID: attachment.containerId,
+    CNI_NETNS: attachment.netns,
+    CNI_IFNAME: attachment.ifname,
+    CNI_ARGS: tolerated(request.cniArgs),
+    CNI_PATH: request.cniPath,
+  };
+  return start(call.program, [], variables, JSON.stringify(request.config), lock ? [lock.fd] : []);
+}
+
+/** Our own keys of CNI_ARGS (MAC, VF, VLAN) are unknown to an IPAM plugin, which must not fail for them. */
+function tolerated(cniArgs: string): string {
+  return cniArgs === '' || /(^|;)IgnoreUnknown=/.test(cniArgs) ? cniArgs : `IgnoreUnknown=1;${cniArgs}`;
+}
+
+const errorSchema = z.lazy(() =>
+  z.looseObject({
+    code: z.int(),
+    msg: z.string(),
+    details: z.optional(z.nullable(z.string())),
+  }),
+);
+
+/** Waits for the IPAM plugin and returns its output. @throws Failure `IPAM failed`, IpamRefused with the plugin's own code and text */
+export function finishIpam(command: IpamCommand, { plugin }: IpamCall, child: Child): string {
+  const ended = finish(child);
+  if (ended?.code === 0) return ended.stdout;
+  const own = errorSchema.safeParse(parseObject(ended?.stdout ?? ''));
+  const action = `IPAM plugin "${plugin}" failed at ${command}`;
+  if (own.success)
+    throw new IpamRefused(own.data.code, `${action}: ${own.data.msg}`, own.data.details ?? undefined);
+  throw new Failure('IPAM failed', `${action}: exit code ${ended?.code}`, ended?.stdout || undefined);
+}
+
+/** A JSON object; undefined for anything else. */
+export function parseObject(text: string): Record<string, unknown> | undefined {
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Runs the IPAM plugin where nothing is done beside it. @throws Failure; IpamRefused with the plugin's own code and text */
+export function runIpam(command: IpamCommand, call: IpamCall, lock?: FileLock): void {
+  finishIpam(command, call, startIpam(command, call, lock));
+}

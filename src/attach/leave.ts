@@ -1,0 +1,87 @@
+import { IFF_UP, setLink } from '../kernel/link.ts';
+import {
+  boundDriver,
+  driverOverride,
+  hasFlr,
+  resetDevice,
+  setDriverOverride,
+  unbindWithin,
+} from '../kernel/pci-driver.ts';
+import type { FileLock } from '../kernel/files.ts';
+import type { Claim } from '../vf/claims.ts';
+import type { Host } from '../vf/host.ts';
+import { type Vf, vfName } from '../vf/inventory.ts';
+import { awaitOnHost, findInPod, findOnHost, moveToHost } from '../vf/netdev.ts';
+import { describeHolders, holdersOf } from '../vf/users.ts';
+import { StillHeld } from './failure.ts';
+import { openPodOf } from './pod.ts';
+
+/** Takes the netdev down and back to the host. @throws StillHeld if it is in neither namespace */
+export async function leavePod(host: Host, claim: Claim, vf: Vf): Promise<void> {
+  const { netdev } = claim.original;
+  if (!netdev || vf.driver === undefined) return;
+  if (claim.dpdk) refuseHeld(host, vf);
+  using pod = openPodOf(claim);
+  const inPod = pod && (await findInPod(pod, vf.pci, claim.podIfname));
+  if (pod && inPod) {
+    const fields = { vf: vf.pci, hostIfname: netdev.ifname };
+    const name = await host.log.change('netdev moved back to the host', fields, () =>
+      moveToHost(host, pod, inPod, netdev.ifname),
+    );
+    if (name !== netdev.ifname)
+      host.log.warning('its host name is taken', {
+        vf: vf.pci,
+        hostIfname: netdev.ifname,
+        newHostIfname: name,
+      });
+    return;
+  }
+  // A dying namespace gives its links back some 100 ms after its name is gone.
+  const onHost = (await findOnHost(host, vf.pci)) ?? (await awaitOnHost(host, vf.pci));
+  if (!onHost) {
+    throw new StillHeld(
+      `The netdev of ${vfName(vf)} is neither in "${claim.owner.netns.path}" nor on the host: something still holds its namespace`,
+    );
+  }
+  if (onHost.flags & IFF_UP) {
+    await setLink(host.netns.rtnl, `take ${onHost.ifname} down`, onHost.ifindex, { clearFlags: IFF_UP });
+  }
+}
+
+/** @throws StillHeld if a process drives the VF: it would go on, on the untagged network */
+function refuseHeld(host: Host, vf: Vf): void {
+  const holders = holdersOf(host.sys, vf.pci);
+  if (holders.length === 0) return;
+  throw new StillHeld(
+    `${vfName(vf)} is still in use: ${describeHolders(holders)} has it open; it is given back when that process has ended`,
+  );
+}
+
+/** How long the kernel may wait for whoever has the VF open although no process of /proc shows it. */
+const unbindTimeoutMs = 5_000;
+
+/** Takes the VF from the userspace driver that we bound it to, and resets it. @throws StillHeld */
+export async function leaveUserspace(host: Host, claim: Claim, vf: Vf, lock: FileLock): Promise<void> {
+  const { sys, log } = host;
+  const { pci } = vf;
+  const { driver } = claim.dpdk ?? {};
+  if (vf.driver === driver) refuseHeld(host, vf);
+  if (driver === claim.original.driver) return; // it was on it before
+  if (vf.driver === driver) {
+    const isUnbound = await log.change('VF taken from its userspace driver', { vf: pci, driver }, () =>
+      unbindWithin(sys, pci, unbindTimeoutMs, lock.fd),
+    );
+    if (!isUnbound) {
+      throw new StillHeld(
+        `${vfName(vf)} is still in use: its driver ${driver} does not let it go within ${unbindTimeoutMs} ms; it is given back when whoever has it open has ended`,
+      );
+    }
+  }
+  if (driverOverride(sys, pci) !== undefined) setDriverOverride(sys, pci, undefined);
+  if (boundDriver(sys, pci) !== undefined || !hasFlr(sys, pci)) return;
+  try {
+    await log.change('VF reset', { vf: pci }, () => resetDevice(sys, pci));
+  } catch (error) {
+    log.warning('the VF could not be reset', { vf: pci, error: String(error) });
+  }
+}

@@ -1,0 +1,46 @@
+import { Errno, isErrno, NotANetns } from '../kernel/errno.ts';
+import { getLinkByName } from '../kernel/link.ts';
+import { isSameNetns, Netns } from '../kernel/netns.ts';
+import type { Claim } from '../vf/claims.ts';
+import type { Host } from '../vf/host.ts';
+import { Failure } from './failure.ts';
+
+/** Opens the namespace that a VF shall go into. @throws Failure `netns gone`, `host netns`; NotANetns */
+export function openPodFor(host: Host, path: string): Netns {
+  let pod: Netns;
+  try {
+    pod = Netns.open(path);
+  } catch (error) {
+    if (!isErrno(error, Errno.ENOENT, Errno.ENOTDIR)) throw error;
+    const message = `Cannot find the network namespace "${path}": the container is gone`;
+    throw new Failure('netns gone', message, undefined, { cause: error });
+  }
+  if (!isSameNetns(pod.identity, host.netns.identity)) return pod;
+  pod[Symbol.dispose]();
+  throw new Failure('host netns', `"${path}" is the host's own network namespace`);
+}
+
+/** @throws Failure `taken` */
+export async function refuseTakenName(pod: Netns, ifname: string): Promise<void> {
+  if (await getLinkByName(pod.rtnl, ifname))
+    throw new Failure(
+      'taken',
+      `CNI_IFNAME "${ifname}" is taken: the pod has an interface of that name already`,
+    );
+}
+
+/** The pod's namespace, if it is still the one that the VF was attached to; undefined if it is gone. */
+export function openPodOf(claim: Claim): Netns | undefined {
+  const { path } = claim.owner.netns;
+  if (path === '') return undefined;
+  try {
+    const netns = Netns.open(path);
+    if (isSameNetns(netns.identity, claim.owner.netns)) return netns;
+    netns[Symbol.dispose]();
+    return undefined;
+  } catch (error) {
+    if (error instanceof NotANetns || isErrno(error, Errno.ENOENT, Errno.ENOTDIR, Errno.EINVAL))
+      return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,48 @@
+import { getLinkWithVfs, type Link } from '../kernel/link.ts';
+import { boundDriver, driverOverride, setDriverOverride } from '../kernel/pci-driver.ts';
+import { type Claim, isUserspace } from '../vf/claims.ts';
+import type { Host } from '../vf/host.ts';
+import { type Vf, vfName } from '../vf/inventory.ts';
+import { findOnHost, restoreNetdev, startDriver } from '../vf/netdev.ts';
+import { applySettings, changes, flat, readSettings, restorable } from '../vf/settings.ts';
+
+/** Brings the PF's settings back, but only those that differ: some drivers pin a MAC by any write. */
+export async function restorePf(host: Host, claim: Claim, vf: Vf): Promise<void> {
+  const pf = await readPfLink(host, vf);
+  const info = pf?.vfs[vf.index];
+  if (!pf || !info)
+    throw new Error(`Cannot restore the settings of ${vfName(vf)}: its PF has no netdev on the host`);
+  const hasNetdev = claim.original.netdev !== undefined && !isUserspace(claim);
+  const settings = changes(readSettings(info), restorable(claim.original.settings, claim.asked, hasNetdev));
+  if (Object.keys(settings).length === 0) return;
+  const fields = { vf: vf.pci, pf: vf.pf.ifname, ...flat(settings) };
+  await host.log.change('PF settings restored', fields, () =>
+    applySettings(host.netns.rtnl, pf.ifindex, vf, settings),
+  );
+}
+
+async function readPfLink(host: Host, vf: Vf): Promise<Link | undefined> {
+  return vf.pf.ifname === undefined ? undefined : getLinkWithVfs(host.netns.rtnl, vf.pf.ifname);
+}
+
+/** Binds the VF to the driver that it had, where it has none, and makes its netdev what it was. */
+export async function restoreNetdevOf(host: Host, claim: Claim, vf: Vf): Promise<void> {
+  const { netdev, driver } = claim.original;
+  if (!netdev) return;
+  // It has none after a userspace driver, or an ADD that died while it reloaded it; bound now, it takes its MAC from the restored PF.
+  const bound = boundDriver(host.sys, vf.pci);
+  const link =
+    bound === undefined && driver !== undefined
+      ? await startDriver(host, vf, driver)
+      : await findOnHost(host, vf.pci);
+  if (!link) throw new Error(`Cannot restore the netdev of ${vfName(vf)}: it is not on the host`);
+  const fields = { vf: vf.pci, hostIfname: netdev.ifname, mac: netdev.mac, mtu: netdev.mtu };
+  await host.log.change('netdev restored', fields, () =>
+    restoreNetdev(host, { ...vf, driver: bound ?? driver }, link, netdev),
+  );
+}
+
+/** An operator's own driver_override, which is in the way of ours and of the VF's driver until now. */
+export function restoreOverride({ sys }: Host, { vf, dpdk }: Claim): void {
+  if (driverOverride(sys, vf.pci) !== dpdk?.override) setDriverOverride(sys, vf.pci, dpdk?.override);
+}

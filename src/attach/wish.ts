@@ -1,0 +1,76 @@
+import type { DpdkWish } from '../dpdk/driver.ts';
+import type { FileLock } from '../kernel/files.ts';
+import type { IpConfig } from '../vf/addressing.ts';
+import type { Claim } from '../vf/claims.ts';
+import type { Pool } from '../vf/pool.ts';
+import type { VfSettings } from '../vf/settings.ts';
+
+/** What is attached: a given VF, a free one of a pool, or a PF itself. */
+export type Device =
+  | { readonly kind: 'vf'; readonly pci: string }
+  | { readonly kind: 'pool'; readonly pool: Pool }
+  | { readonly kind: 'pf'; readonly pf: string };
+
+/** What a network wants of an attachment. */
+export interface Wish {
+  readonly network: string;
+  /** Undefined where a device plugin's choice is still to come: STATUS is asked before there is a pod. */
+  readonly device: Device | undefined;
+  /** Undefined: the VF is for the kernel, unless it is on a userspace driver already. */
+  readonly dpdk: DpdkWish | undefined;
+  /** What is asked of the PF; rates as given, see {@link wantedSettings}. */
+  readonly settings: Omit<VfSettings, 'rateMbps'>;
+  readonly minTxRate: number | undefined;
+  readonly maxTxRate: number | undefined;
+  readonly mtu: number | undefined;
+  /** Name of the interface in the pod. */
+  readonly podIfname: string;
+  /** Where to tell about the device. */
+  readonly deviceInfoFile: string | undefined;
+  /** "namespace/name", where the runtime told it. */
+  readonly pod: string | undefined;
+}
+
+/** What to program: rates are one attribute to the kernel, so the one that was not asked for stays what it is. */
+export function wantedSettings({ minTxRate, maxTxRate, settings }: Wish, is: VfSettings): VfSettings {
+  if (minTxRate === undefined && maxTxRate === undefined) return settings;
+  const rateMbps = { min: minTxRate ?? is.rateMbps?.min ?? 0, max: maxTxRate ?? is.rateMbps?.max ?? 0 };
+  return { ...settings, rateMbps };
+}
+
+/** Who calls, and what it brings along. */
+export interface Caller {
+  /** The environment, for the IPAM plugin; its CNI_PATH, where there is one, comes before the one of the ADD. */
+  readonly env: Readonly<Record<string, string | undefined>>;
+}
+
+/** An attachment as a runtime names it. */
+export interface Attachment {
+  readonly containerId: string;
+  /** Path of the pod's network namespace; "" where the runtime gives none (DEL of a dead pod). */
+  readonly netns: string;
+  /** The interface as the runtime names it, which need not be its name in the pod. */
+  readonly ifname: string;
+}
+
+/**
+ * Asks for an attachment's addresses, early where the answer cannot depend on the interface. Called under the VF's lock, which a
+ * program that is started keeps.
+ */
+export type AddressSource<A extends IpConfig> = (lock: FileLock) => PendingAddresses<A>;
+
+/** Addresses on their way. Disposing waits for what is not wanted any more: a lease can be freed only when it has been written. */
+export interface PendingAddresses<A extends IpConfig> extends Disposable {
+  /** Waits. */
+  result(): A;
+}
+
+/** One attachment as a front door orders it. */
+export interface Order<A extends IpConfig> {
+  readonly attachment: Attachment;
+  readonly wish: Wish;
+  readonly addresses: AddressSource<A> | undefined;
+  /** What frees the addresses again. */
+  readonly request: Claim['request'];
+  readonly caller: Caller;
+}
