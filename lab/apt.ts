@@ -23,8 +23,9 @@ export interface Apt {
 /**
  * Prepares apt in a folder of its own: the machine's lists, cache and package state are neither used nor touched.
  * Proxies, credentials and the mirror come from the machine's configuration.
+ * @param architecture Debian's name of another one than the machine's
  */
-export async function openApt(folder: string, release: string): Promise<Apt> {
+export async function openApt(folder: string, release: string, architecture?: string): Promise<Apt> {
   const mirror = await machineMirror(folder);
   const archives = `${folder}/archives`;
   await mkdir(`${folder}/lists/partial`, { recursive: true });
@@ -47,6 +48,10 @@ export async function openApt(folder: string, release: string): Promise<Apt> {
     'Dir::Cache::Pkgcache': 'pkgcache.bin',
     'Dir::Cache::Srcpkgcache': 'srcpkgcache.bin',
     'APT::Default-Release': release,
+    ...(architecture !== undefined && {
+      'APT::Architecture': architecture,
+      'APT::Architectures': architecture,
+    }),
     'APT::Install-Recommends': 'false',
     'APT::Sandbox::User': 'root',
     'Acquire::Languages': 'none',

@@ -1,0 +1,13 @@
+/*
+ * The region of arena.h. In the first link it is empty and large, in the second it is the snapshot.
+ */
+#ifdef SNAPSHOT
+        .section snapshot, "aw", %progbits
+        .balign 4096
+        .incbin SNAPSHOT
+#else
+        .section snapshot, "aw", %nobits
+        .balign 4096
+        .skip 32 << 20
+#endif
+        .section .note.GNU-stack, "", %progbits

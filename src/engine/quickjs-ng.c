@@ -1,0 +1,20 @@
+/*
+ * The engine, and the few things of its inside that its interface does not reach and a snapshot needs.
+ */
+#include "quickjs.c"
+
+#include "quickjs-ng.h"
+
+void engine_fix_seeds(JSContext *ctx) {
+  ctx->random_state = 1;
+  ctx->hash_seed = 1;
+}
+
+void engine_forget_stack(JSRuntime *rt) {
+  rt->stack_top = 0;
+  rt->stack_limit = 0;
+}
+
+void engine_seed_random(JSContext *ctx, uint64_t seed) {
+  ctx->random_state = seed ? seed : 1; /* of 0 its generator makes nothing but 0 */
+}
