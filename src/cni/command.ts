@@ -1,16 +1,11 @@
+import { openLog } from '../attach/open-log.ts';
 import { nowMs } from '../kernel/clock.ts';
-import { readFile } from '../kernel/files.ts';
-import { Log, openLogFile } from '../kernel/log.ts';
-import { Netns } from '../kernel/netns.ts';
-import { Sysfs } from '../kernel/sysfs.ts';
-import type { Host } from '../vf/host.ts';
-import { logSettings } from './config.ts';
+import { Log } from '../kernel/log.ts';
+import { type Host, thisHost } from '../vf/host.ts';
 import { toCniError } from './error-codes.ts';
 import { Code, CniError } from './errors.ts';
 import { type Command, parseCommand, parseRequest, type Request } from './request.ts';
 import { type CniVersion, isAtLeast, parseVersion } from './versions.ts';
-
-const stateDir = '/var/lib/cni/sriov';
 
 /** The first version of the specification that has a command. */
 const introducedIn: Partial<Record<Command, CniVersion>> = { CHECK: '0.4.0', GC: '1.1.0', STATUS: '1.1.0' };
@@ -25,7 +20,8 @@ export async function runCommand(env: Request['env'], stdin: string): Promise<st
   let log = new Log();
   try {
     const request = parseRequest(parseCommand(env), env, stdin);
-    log = openLog(request);
+    const { containerId, ifname } = request.attachment;
+    log = openLog(request.config, { command: request.command, containerID: containerId, ifname });
     refuseUnknownToVersion(request);
     const output = await dispatch(thisHost(log), request);
     log.info(`${request.command} done`, { ms: Math.round((nowMs() - start) * 10) / 10 });
@@ -38,20 +34,6 @@ export async function runCommand(env: Request['env'], stdin: string): Promise<st
   }
 }
 
-function openLog(request: Request): Log {
-  const { containerId, ifname } = request.attachment;
-  const context = { command: request.command, containerID: containerId, ifname };
-  const { level, format, file } = logSettings(request.config);
-  if (file === undefined) return new Log(level, format, undefined, context);
-  try {
-    return new Log(level, format, openLogFile(file), context);
-  } catch (error) {
-    const log = new Log(level, format, undefined, context);
-    log.error('cannot write the log file', { logFile: file, error: (error as Error).message });
-    return log;
-  }
-}
-
 function refuseUnknownToVersion({ command, config }: Request): void {
   const version = parseVersion(config['cniVersion']);
   const since = introducedIn[command];
@@ -60,12 +42,6 @@ function refuseUnknownToVersion({ command, config }: Request): void {
     Code.IncompatibleVersion,
     `${command} needs "cniVersion" ${since} or later: this configuration has ${version}`,
   );
-}
-
-/** The machine that this program runs on. */
-export function thisHost(log: Log): Host {
-  const bootId = readFile('/proc/sys/kernel/random/boot_id')?.trim() ?? '';
-  return { sys: new Sysfs(), netns: Netns.current(), stateDir, bootId, log };
 }
 
 /** Modules are loaded by the command that needs them: what is loaded is paid for once per pod. */

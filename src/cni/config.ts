@@ -1,10 +1,11 @@
 import * as z from 'zod/mini';
+import { askedBy, conflictsOf, type Key, mac } from '../attach/keys.ts';
 import type { Device, Wish } from '../attach/wish.ts';
-import { type LogFormat, type LogLevel, logLevels } from '../kernel/log.ts';
+import { isIfname } from '../kernel/link.ts';
 import { Code, CniError } from './errors.ts';
-import { foreignKeys, type Key, keys, mac, nearestKey } from './keys.ts';
+import { foreignKeys, keys, nearestKey } from './cni-keys.ts';
 import { modernize } from './legacy.ts';
-import { isIfname, parseCniArgs, type Request } from './request.ts';
+import { parseCniArgs, type Request } from './request.ts';
 import { type CniVersion, parseVersion } from './versions.ts';
 
 /** A network configuration, understood and checked. */
@@ -66,28 +67,6 @@ function parseKeys(given: ReadonlyMap<keyof typeof keys, unknown>, problems: Pro
     else problems.add(key, value, `must be ${allowed}`);
   }
   return values;
-}
-
-/** What the kernel would take, but what can only be a mistake, or what the Go plugin refuses, too. */
-function checkTogether(
-  values: Values,
-  given: ReadonlyMap<keyof typeof keys, unknown>,
-  problems: Problems,
-): void {
-  const { vlan, vlanQoS, vlanProto, min_tx_rate: min, max_tx_rate: max } = values;
-  const refuse = (key: keyof typeof keys, problem: string) => problems.add(key, given.get(key), problem);
-  if (vlan === undefined) {
-    if (vlanQoS !== undefined) refuse('vlanQoS', 'it needs "vlan"');
-    if (vlanProto !== undefined) refuse('vlanProto', 'it needs "vlan"');
-  } else if (vlan === 0) {
-    if (vlanQoS) refuse('vlanQoS', '"vlan" 0 means no VLAN: it must be 0, too');
-    if (vlanProto === '802.1ad') refuse('vlanProto', '"vlan" 0 means no VLAN');
-  }
-  if (min && max && min > max) refuse('min_tx_rate', `it is more than "max_tx_rate": ${max}`);
-  if (values.pf === undefined) {
-    if (values.vf !== undefined) refuse('vf', 'it needs "pf"');
-    if (values.driver !== undefined) refuse('driver', 'it needs "pf"');
-  }
 }
 
 const text = z.optional(z.nullable(z.string()));
@@ -191,7 +170,7 @@ export function parseConfig(request: Request): NetConf {
   const { given, unknown } = ownKeys(config, problems);
   if (unknown.length > 0) notes.push(`keys that are not ours: ${unknown.join(', ')}`);
   const values = parseKeys(given, problems);
-  checkTogether(values, given, problems);
+  for (const { key, problem } of conflictsOf(values)) problems.add(key, given.get(key), problem);
 
   const runtimeConfig = parsePart(config, 'runtimeConfig', runtimeConfigSchema, problems);
   const args = parsePart(config, 'args', argsSchema, problems);
@@ -206,27 +185,16 @@ export function parseConfig(request: Request): NetConf {
   const device = deviceOf(values, runtimeConfig, wholePf, problems);
   if (wholePf && (chosenMac ?? values.vlan))
     problems.add('pfOnly', true, 'a PF that goes into a pod takes no MAC and no VLAN');
-  const dpdk = values.dpdk === true ? {} : values.dpdk || undefined;
-  if (wholePf && dpdk) problems.add('pfOnly', true, '"dpdk" takes a VF');
+  const asked = askedBy({ ...values, mac: chosenMac });
+  if (wholePf && asked.dpdk) problems.add('pfOnly', true, '"dpdk" takes a VF');
   problems.throwIfAny();
 
-  const { vlan, vlanQoS = 0, vlanProto = '802.1q' } = values;
-  const toggle = (value: 'on' | 'off' | undefined) => value && value === 'on';
   return {
+    ...asked,
+    maxTxRate: limitRate(asked.maxTxRate, runtimeConfig, notes),
     cniVersion,
     network: config['name'] as string,
     device,
-    dpdk,
-    settings: {
-      mac: chosenMac,
-      vlan: vlan === undefined ? undefined : { id: vlan, qos: vlanQoS, proto: vlanProto },
-      spoofchk: toggle(values.spoofchk),
-      linkState: values.link_state,
-      trust: toggle(values.trust),
-    },
-    minTxRate: values.min_tx_rate,
-    maxTxRate: limitRate(values.max_tx_rate, runtimeConfig, notes),
-    mtu: values.mtu,
     podIfname: (podIfname as string | undefined) || request.attachment.ifname,
     hasIpam: Boolean(values.ipam?.type),
     deviceInfoFile: runtimeConfig.CNIDeviceInfoFile ?? undefined,
@@ -239,23 +207,4 @@ export function parseConfig(request: Request): NetConf {
 
 function isPodIfname(name: unknown): boolean {
   return typeof name === 'string' && isIfname(name) && !['lo', 'eth0', 'eth1'].includes(name);
-}
-
-/** Where and how to log: read leniently, since a DEL must work with any configuration, and a refused one is worth a line in the log. */
-export function logSettings(config: Request['config']): {
-  level: LogLevel;
-  format: LogFormat;
-  file: string | undefined;
-} {
-  const given = { logLevel: '', logFile: '', logFormat: '' };
-  for (const key of Object.keys(given) as (keyof typeof given)[]) {
-    const value = Object.entries(config).find(([name]) => name.toLowerCase() === key.toLowerCase())?.[1];
-    if (typeof value === 'string') given[key] = value;
-  }
-  const level = given.logLevel.toLowerCase() as LogLevel;
-  return {
-    level: logLevels.includes(level) ? level : 'info',
-    format: given.logFormat === 'json' ? 'json' : 'text',
-    file: given.logFile || undefined,
-  };
 }

@@ -1,4 +1,5 @@
 import type { Attachment } from '../attach/wish.ts';
+import { isIfname } from '../kernel/link.ts';
 import { Code, CniError } from './errors.ts';
 
 export const commands = ['ADD', 'DEL', 'CHECK', 'STATUS', 'GC', 'VERSION'] as const;
@@ -21,17 +22,6 @@ export interface Request {
 }
 
 const identifier = /^[A-Za-z0-9][A-Za-z0-9_.-]*$/;
-
-/** What the kernel takes as an interface name (dev_valid_name; IFNAMSIZ counts bytes) and a shell, too. */
-export function isIfname(name: string): boolean {
-  return (
-    name !== '' &&
-    new TextEncoder().encode(name).length <= 15 &&
-    name !== '.' &&
-    name !== '..' &&
-    !/[/:\s]/.test(name)
-  );
-}
 
 interface Variable {
   readonly name: string;

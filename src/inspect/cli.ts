@@ -1,11 +1,10 @@
-import { thisHost } from '../cni/command.ts';
 import { toCniError } from '../cni/error-codes.ts';
-import { nearest } from '../cni/keys.ts';
+import { nearest } from '../attach/keys.ts';
 import { Errno, isErrno } from '../kernel/errno.ts';
 import { parseArguments } from '../kernel/arguments.ts';
 import { Log } from '../kernel/log.ts';
 import { terminal } from '../kernel/terminal.ts';
-import type { Host } from '../vf/host.ts';
+import { type Host, thisHost } from '../vf/host.ts';
 import { parsePci } from '../vf/inventory.ts';
 import { help, helpOn, manuals } from './help.ts';
 import { type Flags, type Outcome, wrongUsage } from './usage.ts';

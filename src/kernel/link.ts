@@ -244,3 +244,14 @@ export async function changeAltnames(
     linkMessage.write({ header: header(ifindex), attributes: { altnames } }),
   );
 }
+
+/** What the kernel takes as an interface name (dev_valid_name; IFNAMSIZ counts bytes) and a shell, too. */
+export function isIfname(name: string): boolean {
+  return (
+    name !== '' &&
+    new TextEncoder().encode(name).length <= 15 &&
+    name !== '.' &&
+    name !== '..' &&
+    !/[/:\s]/.test(name)
+  );
+}

@@ -2,7 +2,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import ts from 'typescript';
 import { describe, expect, test } from 'vitest';
-import { keys } from '../../src/cni/keys.ts';
+import { keys } from '../../src/cni/cni-keys.ts';
 
 const documents = [
   ...readdirSync('.').filter((name) => name.endsWith('.md')),

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { wantedSettings } from '../../../src/attach/wish.ts';
-import { logSettings, type NetConf, parseConfig } from '../../../src/cni/config.ts';
+import { logSettings } from '../../../src/attach/open-log.ts';
+import { type NetConf, parseConfig } from '../../../src/cni/config.ts';
 import { parseRequest } from '../../../src/cni/request.ts';
 
 const base = { cniVersion: '1.0.0', name: 'net', type: 'sriov', deviceID: '0000:03:02.0' };

@@ -3,6 +3,7 @@ import { userspaceDrivers } from '../dpdk/driver.ts';
 import { logLevels } from '../kernel/log.ts';
 import { parsePci } from '../vf/inventory.ts';
 import { parsePfSelector, type PfSelector } from '../vf/pool.ts';
+import type { Wish } from './wish.ts';
 
 /** "02:00:00:00:00:01" from any usual notation (colons, dashes, dots, none); undefined for anything but a unicast MAC. */
 export function parseMac(text: string): string | undefined {
@@ -54,16 +55,15 @@ export const mac = {
   allowed: 'a unicast MAC address such as "02:00:00:00:00:01"',
   mayBeEmpty: true,
 } as const;
-const pciAddress = {
+export const pciAddress = {
   schema: parsed(parsePci),
   allowed: 'the PCI address of a VF such as "0000:03:02.0"',
   mayBeEmpty: true,
 } as const;
 
-/** Every key that is ours. docs/configuration.md is checked against it. */
+/** Every key by which a network says what it wants, whatever door it comes through. */
 export const keys = {
   deviceID: pciAddress,
-  pciBusID: pciAddress,
   pf: {
     schema: z.pipe(z.union([z.string(), z.array(z.string())]), z.transform(toPfSelectors)),
     allowed: 'a PF\'s name or PCI address, "ens1f0#0-3,7" for some of its VFs, or a list of these',
@@ -108,28 +108,54 @@ export const keys = {
   min_tx_rate: rate,
   max_tx_rate: rate,
   mtu: { schema: z.int().check(z.gte(68), z.lte(65_535)), allowed: 'a whole number from 68 to 65535' },
-  ipam: {
-    schema: z.looseObject({ type: z.optional(z.nullable(z.string().check(z.regex(/^[^/]*$/)))) }),
-    allowed: 'an object whose "type" names an IPAM plugin',
-  },
   logLevel: { schema: z.string(), allowed: logLevels.join(', '), mayBeEmpty: true },
   logFile: { schema: z.string(), allowed: 'a path below /var/log', mayBeEmpty: true },
   logFormat: { schema: z.enum(['text', 'json']), allowed: '"text" or "json"', mayBeEmpty: true },
 } as const satisfies Record<string, Key>;
 
-/** Keys that are the specification's, a runtime's or another plugin's business. */
-export const foreignKeys = [
-  'cniVersion',
-  'name',
-  'type',
-  'capabilities',
-  'runtimeConfig',
-  'args',
-  'prevResult',
-  'dns',
-  'disableCheck',
-  'resourceName',
-];
+type KeyName = keyof typeof keys;
+/** What the keys of a network hold, understood. */
+export type Values = {
+  -readonly [K in KeyName]?: z.output<(typeof keys)[K]['schema']> | undefined;
+};
+
+/** What the kernel would take, but what can only be a mistake, or what the Go plugin refuses, too. */
+export function conflictsOf(values: Values): { readonly key: KeyName; readonly problem: string }[] {
+  const { vlan, vlanQoS, vlanProto, min_tx_rate: min, max_tx_rate: max } = values;
+  const found: { key: KeyName; problem: string }[] = [];
+  const refuse = (key: KeyName, problem: string) => found.push({ key, problem });
+  if (vlan === undefined) {
+    if (vlanQoS !== undefined) refuse('vlanQoS', 'it needs "vlan"');
+    if (vlanProto !== undefined) refuse('vlanProto', 'it needs "vlan"');
+  } else if (vlan === 0) {
+    if (vlanQoS) refuse('vlanQoS', '"vlan" 0 means no VLAN: it must be 0, too');
+    if (vlanProto === '802.1ad') refuse('vlanProto', '"vlan" 0 means no VLAN');
+  }
+  if (min && max && min > max) refuse('min_tx_rate', `it is more than "max_tx_rate": ${max}`);
+  if (values.pf === undefined) {
+    if (values.vf !== undefined) refuse('vf', 'it needs "pf"');
+    if (values.driver !== undefined) refuse('driver', 'it needs "pf"');
+  }
+  return found;
+}
+
+/** What the keys ask of the VF and its PF. */
+export function askedBy(values: Values): Pick<Wish, 'dpdk' | 'settings' | 'minTxRate' | 'maxTxRate' | 'mtu'> {
+  const { vlan, vlanQoS = 0, vlanProto = '802.1q', spoofchk, trust, link_state: linkState } = values;
+  return {
+    dpdk: values.dpdk === true ? {} : values.dpdk || undefined,
+    settings: {
+      mac: values.mac,
+      vlan: vlan === undefined ? undefined : { id: vlan, qos: vlanQoS, proto: vlanProto },
+      spoofchk: spoofchk && spoofchk === 'on',
+      linkState,
+      trust: trust && trust === 'on',
+    },
+    minTxRate: values.min_tx_rate,
+    maxTxRate: values.max_tx_rate,
+    mtu: values.mtu,
+  };
+}
 
 /** Insertions, deletions, replacements and swaps of neighbours that make one word of the other. */
 function distance(a: string, b: string): number {
@@ -147,11 +173,6 @@ function distance(a: string, b: string): number {
     previous = row;
   }
   return previous[b.length] ?? 0;
-}
-
-/** The key of ours that an unknown one probably means ("max-tx-rate", "vlans"); undefined if it is near to none. */
-export function nearestKey(unknown: string): string | undefined {
-  return nearest(unknown, Object.keys(keys));
 }
 
 /** The word that a misspelt one probably means; undefined if it is near to none. */
