@@ -107,6 +107,7 @@ function claimFor<A extends IpConfig>(
       netns: { path: attachment.netns, ...pod.identity },
       bootId: host.bootId,
       pod: wish.pod,
+      containerName: wish.containerName,
     },
     podIfname: wish.podIfname,
     deviceInfoFile,

@@ -25,7 +25,7 @@ export async function refuseTakenName(pod: Netns, ifname: string): Promise<void>
   if (await getLinkByName(pod.rtnl, ifname))
     throw new Failure(
       'taken',
-      `CNI_IFNAME "${ifname}" is taken: the pod has an interface of that name already`,
+      `Interface name "${ifname}" is taken: the pod has an interface of that name already`,
     );
 }
 

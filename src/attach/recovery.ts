@@ -7,11 +7,12 @@ import { release } from './release.ts';
 import { standingOf } from './standing.ts';
 import type { Caller } from './wish.ts';
 
-/** "pod ns/name", or the container where no runtime told the pod. */
-export function ownerName({ owner }: Claim): string {
-  return owner.pod === undefined
-    ? `container ${owner.containerId}`
-    : `pod ${owner.pod} (container ${owner.containerId})`;
+/** "pod ns/name (container ID)", "container NAME (ID)", or the container's id where no name was told. */
+export function ownerName({ owner: { pod, containerName, containerId } }: Claim): string {
+  if (pod !== undefined) return `pod ${pod} (container ${containerId})`;
+  return containerName === undefined
+    ? `container ${containerId}`
+    : `container ${containerName} (${containerId})`;
 }
 
 /**

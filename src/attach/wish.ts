@@ -29,6 +29,8 @@ export interface Wish {
   readonly deviceInfoFile: string | undefined;
   /** "namespace/name", where the runtime told it. */
   readonly pod: string | undefined;
+  /** What its user calls the container, where it has a name. */
+  readonly containerName?: string | undefined;
 }
 
 /** What to program: rates are one attribute to the kernel, so the one that was not asked for stays what it is. */

@@ -20,7 +20,7 @@ import { candidates, type Pool } from '../vf/pool.ts';
 import { changes, type VfSettings } from '../vf/settings.ts';
 import { type Flags, type Outcome, wrongUsage } from './usage.ts';
 import { type Config, parseNetwork } from './network.ts';
-import { type Device, survey } from './survey.ts';
+import { type Device, nickname, survey } from './survey.ts';
 import { paint, type Style } from './table.ts';
 
 interface Refusal {
@@ -197,7 +197,7 @@ function named(devices: readonly Device[], pci: string, notes: string[]): Vf {
   const device = devices.find(({ vf }) => vf.pci === pci);
   if (!device) throw new NotUsable(`${pci} is neither a PF nor a VF`);
   const { vf, state, why, owner } = device;
-  const whose = owner?.pod ?? owner?.containerId ?? owner?.netns;
+  const whose = nickname(owner) ?? owner?.netns;
   if (state === 'attached' || state === 'busy' || state === 'held')
     throw new Failure('busy', `${vfName(vf)} belongs to ${whose}: ${why}`);
   if (state === 'stale') notes.push(`${vfName(vf)} would first be given back; it was of ${whose}: ${why}`);
@@ -217,7 +217,7 @@ async function pooled(host: Host, pool: Pool, dpdk: DpdkWish | undefined, notes:
   for (const vf of [...all.filter((vf) => !isClaimed(vf)), ...all.filter(isClaimed)]) {
     const device = stateOf(vf);
     const isTaken = ['attached', 'busy', 'held'].includes(device?.state ?? '');
-    const why = isTaken ? `${device?.owner?.pod ?? device?.owner?.containerId}: ${device?.why}` : await unfit(host, pool, dpdk, vf); // prettier-ignore
+    const why = isTaken ? `${nickname(device?.owner)}: ${device?.why}` : await unfit(host, pool, dpdk, vf); // prettier-ignore
     if (why !== undefined) {
       reasons.set(vf.pci, why);
       continue;

@@ -72,7 +72,7 @@ function formatDevice(device: Device, details: Details, style: Style, nowMs: num
     ['netdev', link && `${link.ifname}${netns === '' ? '' : ` in "${netns}"`}, MAC ${link.mac}, MTU ${link.mtu}, ${carrier(link.flags)}`], // prettier-ignore
     ['addresses', addresses.join(', ') || undefined],
     ['pod', owner?.pod],
-    ['container', owner?.containerId],
+    ['container', containerOf(owner)],
     ['interface', owner?.ifname],
     ['network', owner?.network],
     [
@@ -89,6 +89,12 @@ function formatDevice(device: Device, details: Details, style: Style, nowMs: num
   );
   const title = paint(style, 'bold', isPf ? `PF ${vf.pf.ifname ?? ''} (${vf.pci})` : vfName(vf));
   return `${title}\n${lines.join('')}${isPf ? '' : formatSettings(device, style)}`;
+}
+
+/** "web (3f2a...)", or the id of a container without a name */
+function containerOf(owner: Device['owner']): string | undefined {
+  const { containerName, containerId } = owner ?? {};
+  return containerName === undefined ? containerId : `${containerName} (${containerId})`;
 }
 
 function carrier(flags: number): string {

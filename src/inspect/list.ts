@@ -64,7 +64,8 @@ export function formatVlan(vlan: VfSettings['vlan']): string | undefined {
 /** Who has a device, or why nobody else may. */
 function formatOwner({ owner, state, why }: Device): string {
   if (!owner) return why ?? '';
-  const who = owner.pod ?? (owner.containerId === undefined ? owner.netns : `container ${owner.containerId}`);
+  const container = owner.containerName ?? owner.containerId;
+  const who = owner.pod ?? (container === undefined ? owner.netns : `container ${container}`);
   const network = owner.network === undefined ? '' : ` (${owner.network})`;
   const whose = owner.by === 'sriov' ? '' : ', by the Go plugin';
   return `${state === 'attached' || state === 'busy' ? '' : 'was '}${who}${network}${whose}`;

@@ -43,6 +43,8 @@ export type State =
 export interface DeviceOwner {
   /** NAMESPACE/NAME, where the runtime told it. */
   readonly pod: string | undefined;
+  /** What its user calls the container, where it has a name. */
+  readonly containerName?: string | undefined;
   readonly containerId: string | undefined;
   /** Name of the interface in the pod. */
   readonly ifname: string | undefined;
@@ -50,6 +52,11 @@ export interface DeviceOwner {
   readonly netns: string;
   /** Whose record says so: ours, or the Go plugin's. */
   readonly by: 'sriov' | 'Go plugin';
+}
+
+/** The shortest name by which an operator knows the owner. */
+export function nickname(owner: DeviceOwner | undefined): string | undefined {
+  return owner?.pod ?? owner?.containerName ?? owner?.containerId;
 }
 
 /** A PF or VF of this host with all that is known about it. */
@@ -174,8 +181,8 @@ function pfUse({ numVfs, totalVfs }: Pf): string {
 }
 
 function ownerOf({ owner, podIfname }: Claim): DeviceOwner {
-  const { pod, containerId, network, netns } = owner;
-  return { pod, containerId, network, netns: netns.path, ifname: podIfname, by: 'sriov' };
+  const { pod, containerName, containerId, network, netns } = owner;
+  return { pod, containerName, containerId, network, netns: netns.path, ifname: podIfname, by: 'sriov' };
 }
 
 function claimOn(host: Host, pci: string): Claim | UnreadableClaim | undefined {

@@ -6,7 +6,7 @@ import type { Host } from '../vf/host.ts';
 import { devicePath, findPf, listVfs, NotUsable, type Pf, pfName } from '../vf/inventory.ts';
 import { type Flags, type Outcome, wrongUsage } from './usage.ts';
 import { formatList, toJson } from './list.ts';
-import { type Device, survey } from './survey.ts';
+import { type Device, nickname, survey } from './survey.ts';
 import { paint } from './table.ts';
 
 /** `sriov vfs PF [N]`: shows the VFs of a PF, or makes so many. */
@@ -68,7 +68,7 @@ export function refuseInUse(pf: Pf, devices: readonly Device[]): void {
   );
   if (used.length === 0) return;
   const names = used.map(({ vf, isPf, state, owner, why }) => {
-    const whose = owner?.pod ?? owner?.containerId ?? why ?? '';
+    const whose = nickname(owner) ?? why ?? '';
     return `${isPf ? 'the PF itself' : `VF ${vf.index} (${vf.pci})`} is ${state}: ${whose}`;
   });
   throw new NotUsable(

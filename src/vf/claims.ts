@@ -38,6 +38,8 @@ const owner = z.object({
   bootId: z.string(),
   /** Where the runtime told it: K8S_POD_NAMESPACE/NAME. */
   pod: z.optional(z.string()),
+  /** What its user calls the container. */
+  containerName: z.optional(z.string()),
 });
 export type Owner = z.infer<typeof owner>;
 

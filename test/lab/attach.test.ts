@@ -187,7 +187,7 @@ describe('ADD and DEL of a VF', () => {
       ipam: hostLocal('10.6.0.0/24'),
     });
     expect(code).toBe(1);
-    expect(answer?.msg).toContain('CNI_IFNAME "net1" is taken');
+    expect(answer?.msg).toContain('Interface name "net1" is taken');
     expect(await node.links('l')).toEqual(before);
     await node.del('l', { deviceID: deviceID(0) }); // the runtime's DEL after a failed ADD
     expect(await node.links('l')).toEqual(before);

@@ -68,6 +68,12 @@ describe('the table', () => {
     expect(lines[1]).toMatch(/a-namespace-with-.*…$/);
   });
 
+  test('calls a container by its name where it has one', () => {
+    const owner = { ...owned(undefined, 'c'.repeat(64)), containerName: 'db' };
+    const [, line] = formatList([vf(0, { state: 'attached', owner })], plain, 0).split('\n');
+    expect(line).toMatch(/ container db \(storage\)$/);
+  });
+
   test.each([
     [0, '0s'],
     [99, '99s'],
@@ -110,7 +116,7 @@ describe('select()', () => {
     vf(0, { owner: owned('default/web', 'abcdef1'), link: linkOf('net1'), netns: '/run/netns/x' }),
     vf(1, { owner: owned('default/web', 'abcdef1'), link: linkOf('net2'), netns: '/run/netns/x' }),
     vf(2, { owner: owned(undefined, 'abc999') }),
-    vf(3),
+    vf(3, { owner: { ...owned(undefined, '77aa'), containerName: 'db' } }),
   ];
   const find = (text: string) => {
     using tree = sysfsTree(pfTree({ pci: pf.pci, ifname: 'ens1', numVfs: 4 }));
@@ -123,6 +129,7 @@ describe('select()', () => {
     ['ens1#2', [2]],
     ['0000:03:00.0#3', [3]],
     ['ens1#0-1,3', [0, 1, 3]],
+    ['db', [3]],
     ['ens1v3', [3]],
     ['alt-of-it', [2, 3]],
     ['default/web', [0, 1]],
