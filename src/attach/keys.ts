@@ -156,30 +156,3 @@ export function askedBy(values: Values): Pick<Wish, 'dpdk' | 'settings' | 'minTx
     mtu: values.mtu,
   };
 }
-
-/** Insertions, deletions, replacements and swaps of neighbours that make one word of the other. */
-function distance(a: string, b: string): number {
-  let beforePrevious: number[] = [];
-  let previous = Array.from({ length: b.length + 1 }, (_, i) => i);
-  for (let i = 1; i <= a.length; i++) {
-    const row = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const substitution = (previous[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1);
-      const isSwap = i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1];
-      const swap = isSwap ? (beforePrevious[j - 2] ?? 0) + 1 : Infinity;
-      row.push(Math.min(substitution, swap, (previous[j] ?? 0) + 1, (row[j - 1] ?? 0) + 1));
-    }
-    beforePrevious = previous;
-    previous = row;
-  }
-  return previous[b.length] ?? 0;
-}
-
-/** The word that a misspelt one probably means; undefined if it is near to none. */
-export function nearest(unknown: string, known: readonly string[]): string | undefined {
-  const plain = (key: string) => key.toLowerCase().replace(/[-_]/g, '');
-  return known
-    .map((key) => ({ key, far: distance(plain(unknown), plain(key)) }))
-    .filter(({ key, far }) => far <= (key.length > 5 ? 2 : key.length > 3 ? 1 : 0))
-    .sort((a, b) => a.far - b.far)[0]?.key;
-}

@@ -12,6 +12,7 @@ export async function add(host: Host, request: Request): Promise<string> {
   phases.end('start');
   const conf = parseConfig(request);
   for (const note of conf.notes) host.log.info(note);
+  for (const warning of conf.warnings) host.log.warning(warning);
   const previous = previousResult(request, conf);
   if (!conf.hasIpam) formatResult(previous, conf.cniVersion); // what this version cannot express is refused before anything is changed
   const ipam = conf.hasIpam ? ipamCallOf(request) : undefined;

@@ -1,5 +1,6 @@
 import * as z from 'zod/mini';
-import { type Key, keys as wishKeys, nearest, pciAddress } from '../attach/keys.ts';
+import { type Key, keys as wishKeys, pciAddress } from '../attach/keys.ts';
+import { meantWord, nearest } from '../attach/spelling.ts';
 
 /** Every key of a network configuration that is ours. docs/configuration.md is checked against it. */
 export const keys = {
@@ -14,6 +15,7 @@ export const keys = {
 /** Keys that are the specification's, a runtime's or another plugin's business. */
 export const foreignKeys = [
   'cniVersion',
+  'cniVersions',
   'name',
   'type',
   'capabilities',
@@ -22,10 +24,15 @@ export const foreignKeys = [
   'prevResult',
   'dns',
   'disableCheck',
+  'disableGC',
+  'loadOnlyInlinedPlugins',
   'resourceName',
 ];
 
-/** The key of ours that an unknown one probably means ("max-tx-rate", "vlans"); undefined if it is near to none. */
-export function nearestKey(unknown: string): string | undefined {
-  return nearest(unknown, Object.keys(keys));
+/** Those of a network's author that are read by somebody else; the shorter ones are too near to too much. */
+const authorKeys = foreignKeys.filter((key) => key.length > 5);
+
+/** The key that an unknown one probably means ("max-tx-rate", "vlanId", "capabilites"); undefined if it means none. */
+export function meantKey(unknown: string): string | undefined {
+  return meantWord(unknown, Object.keys(keys)) ?? nearest(unknown, authorKeys);
 }

@@ -2,8 +2,8 @@ import * as z from 'zod/mini';
 import { askedBy, conflictsOf, type Key, mac } from '../attach/keys.ts';
 import type { Device, Wish } from '../attach/wish.ts';
 import { isIfname } from '../kernel/link.ts';
-import { Code, CniError } from './errors.ts';
-import { foreignKeys, keys, nearestKey } from './cni-keys.ts';
+import { foreignKeys, keys, meantKey } from './cni-keys.ts';
+import { CniError, Code, quoted, shorten } from './errors.ts';
 import { modernize } from './legacy.ts';
 import { parseCniArgs, type Request } from './request.ts';
 import { type CniVersion, parseVersion } from './versions.ts';
@@ -15,6 +15,8 @@ export interface NetConf extends Wish {
   readonly hasIpam: boolean;
   /** What an operator should know, for the log. */
   readonly notes: readonly string[];
+  /** What will not be as its author may think, for the log. */
+  readonly warnings: readonly string[];
 }
 
 type Values = { -readonly [K in keyof typeof keys]?: z.output<(typeof keys)[K]['schema']> };
@@ -24,7 +26,7 @@ class Problems {
   readonly #found: string[] = [];
 
   add(key: string, value: unknown, problem: string): void {
-    this.#found.push(`"${key}": ${JSON.stringify(value)} is not allowed: ${problem}`);
+    this.#found.push(`"${key}": ${quoted(value)} is not allowed: ${problem}`);
   }
 
   /** @throws CniError 7 */
@@ -34,21 +36,27 @@ class Problems {
   }
 }
 
+type OwnKey = keyof typeof keys;
+
+const byLowerCase = new Map(Object.keys(keys).map((key) => [key.toLowerCase(), key as OwnKey]));
+const foreign = new Set(foreignKeys.map((key) => key.toLowerCase()));
+
+/** Unknown keys are compared with ours, which takes time: a configuration of a megabyte has no more of it than any other. */
+const maxUnknownKeys = 50;
+const maxKeyLength = 40;
+
 /** Picks our keys: in any case, as Go's decoder does; null and, where the Go plugin does so, "" mean absent. */
 function ownKeys(
   config: Request['config'],
   problems: Problems,
-): { given: Map<keyof typeof keys, unknown>; unknown: string[] } {
-  const byLowerCase = new Map(Object.keys(keys).map((key) => [key.toLowerCase(), key as keyof typeof keys]));
-  const given = new Map<keyof typeof keys, unknown>();
+): { given: Map<OwnKey, unknown>; unknown: string[] } {
+  const given = new Map<OwnKey, unknown>();
   const unknown: string[] = [];
   for (const [name, value] of Object.entries(config)) {
     const key = byLowerCase.get(name.toLowerCase());
     if (key === undefined) {
-      if (foreignKeys.includes(name) || name.startsWith('cni.dev/')) continue;
-      const nearest = nearestKey(name);
-      if (nearest) problems.add(name, value, `did you mean "${nearest}"?`);
-      else unknown.push(name);
+      if (foreign.has(name.toLowerCase()) || name.startsWith('cni.dev/')) continue;
+      if (unknown.length <= maxUnknownKeys) unknown.push(name);
       continue;
     }
     if (value === null || (value === '' && (keys[key] as Key).mayBeEmpty)) continue;
@@ -58,7 +66,20 @@ function ownKeys(
   return { given, unknown };
 }
 
-function parseKeys(given: ReadonlyMap<keyof typeof keys, unknown>, problems: Problems): Values {
+/** Refuses what is a key of ours misspelt; what is left is worth a warning. */
+function checkUnknown(config: Request['config'], unknown: readonly string[], problems: Problems): string[] {
+  const nobodys: string[] = [];
+  for (const name of unknown.slice(0, maxUnknownKeys)) {
+    const meant = name.length > maxKeyLength ? undefined : meantKey(name);
+    if (meant) problems.add(name, config[name], `did you mean "${meant}"?`);
+    else nobodys.push(shorten(name, maxKeyLength));
+  }
+  if (nobodys.length === 0) return [];
+  const more = unknown.length > maxUnknownKeys ? ' and others' : '';
+  return [`keys that are not ours: ${nobodys.join(', ')}${more}`];
+}
+
+function parseKeys(given: ReadonlyMap<OwnKey, unknown>, problems: Problems): Values {
   const values: Record<string, unknown> = {};
   for (const [key, value] of given) {
     const { schema, allowed }: Key = keys[key];
@@ -116,10 +137,10 @@ function chooseMac(
 function limitRate(
   maxTxRate: number | undefined,
   { bandwidth }: RuntimeConfig,
-  notes: string[],
+  warnings: string[],
 ): number | undefined {
   if (bandwidth?.ingressRate)
-    notes.push('"bandwidth": what a pod receives cannot be limited on a VF: ingressRate is ignored');
+    warnings.push('"bandwidth": what a pod receives cannot be limited on a VF: ingressRate is ignored');
   if (!bandwidth?.egressRate) return maxTxRate;
   const asked = Math.ceil(bandwidth.egressRate / 1_000_000);
   return maxTxRate ? Math.min(asked, maxTxRate) : asked;
@@ -134,7 +155,7 @@ function checkCniArgs(cniArgs: ReadonlyMap<string, string>): void {
   if (unknown.length > 0) {
     throw new CniError(
       Code.InvalidEnvironment,
-      `Invalid CNI_ARGS: unknown keys ${unknown.join(', ')} (IgnoreUnknown=1 lets them pass)`,
+      `Invalid CNI_ARGS: unknown keys ${shorten(unknown.join(', '), 200)} (IgnoreUnknown=1 lets them pass)`,
     );
   }
 }
@@ -165,10 +186,9 @@ export function parseConfig(request: Request): NetConf {
   const cniArgs = parseCniArgs(request.attachment.cniArgs);
   checkCniArgs(cniArgs);
   const problems = new Problems();
-  const { config, podIfname, wholePf = false, notes: legacyNotes } = modernize(request.config, cniArgs);
-  const notes = [...legacyNotes];
+  const { config, podIfname, wholePf = false, notes } = modernize(request.config, cniArgs);
   const { given, unknown } = ownKeys(config, problems);
-  if (unknown.length > 0) notes.push(`keys that are not ours: ${unknown.join(', ')}`);
+  const warnings = checkUnknown(config, unknown, problems);
   const values = parseKeys(given, problems);
   for (const { key, problem } of conflictsOf(values)) problems.add(key, given.get(key), problem);
 
@@ -191,7 +211,7 @@ export function parseConfig(request: Request): NetConf {
 
   return {
     ...asked,
-    maxTxRate: limitRate(asked.maxTxRate, runtimeConfig, notes),
+    maxTxRate: limitRate(asked.maxTxRate, runtimeConfig, warnings),
     cniVersion,
     network: config['name'] as string,
     device,
@@ -202,6 +222,7 @@ export function parseConfig(request: Request): NetConf {
       ? `${cniArgs.get('K8S_POD_NAMESPACE') ?? ''}/${cniArgs.get('K8S_POD_NAME')}`
       : undefined,
     notes,
+    warnings,
   };
 }
 

@@ -2,7 +2,6 @@ import { Errno, errnoOf, isErrno, KernelError, NotANetns } from '../kernel/errno
 import { PathRefused } from '../kernel/files.ts';
 import { NotUsable } from '../vf/inventory.ts';
 import { SettingRefused, Unsupported } from '../vf/settings.ts';
-
 import { Failure, type FailureKind, IpamRefused } from '../attach/failure.ts';
 import { CniError, Code } from './errors.ts';
 
@@ -27,8 +26,29 @@ const codes: Readonly<Record<FailureKind, number>> = {
   'IPAM failed': Code.IoFailure,
 };
 
+/**
+ * Codes that mean the same for every plugin: the specification's and libcni's 8. Not 3, upon which a runtime sends no DEL.
+ * Any other is the IPAM plugin's own (100 and up), or says nothing (999 is what libcni makes of any error).
+ */
+const commonCodes: readonly number[] = [
+  Code.IncompatibleVersion,
+  Code.UnsupportedField,
+  Code.InvalidEnvironment,
+  Code.IoFailure,
+  Code.DecodingFailure,
+  Code.InvalidConfig,
+  Code.InvalidNetns,
+  Code.TryAgainLater,
+  Code.NotAvailable,
+  Code.MayLoseConnectivity,
+];
+
+function isCommon({ code }: IpamRefused): boolean {
+  return commonCodes.includes(code);
+}
+
 function codeOf(error: unknown): number {
-  if (error instanceof IpamRefused) return error.code;
+  if (error instanceof IpamRefused && isCommon(error)) return error.code;
   if (error instanceof Failure) return codes[error.kind];
   if (error instanceof SettingRefused) {
     if (neverErrnos.includes(error.errno)) return Code.UnsupportedField;
@@ -47,7 +67,9 @@ function codeOf(error: unknown): number {
 export function toCniError(error: unknown): CniError {
   if (error instanceof CniError) return error;
   const code = codeOf(error);
-  const message = error instanceof Error ? error.message : String(error);
+  const text = error instanceof Error ? error.message : String(error);
+  const message =
+    error instanceof IpamRefused && !isCommon(error) ? `${text} (its code ${error.code})` : text;
   const details = error instanceof Failure ? error.details : undefined;
   return new CniError(code, message, details, { cause: error });
 }

@@ -12,6 +12,7 @@ export const Code = {
   InvalidNetns: 8,
   TryAgainLater: 11,
   NotAvailable: 50,
+  MayLoseConnectivity: 51,
   VfNotUsable: 100,
   KernelRefused: 101,
   RollbackIncomplete: 102,
@@ -19,16 +20,36 @@ export const Code = {
   Internal: 999,
 } as const;
 
+/** A runtime makes an event of an error, and an event has room for so much (kubelet's events are cut at 1 KB). */
+const maxTextLength = 4096;
+const maxValueLength = 200;
+
+export function shorten(text: string, length: number): string {
+  return text.length <= length ? text : `${text.slice(0, length - 1)}…`;
+}
+
+/** A value of a request as a message shows it. */
+export function quoted(value: unknown): string {
+  return shorten(JSON.stringify(value) ?? 'nothing', maxValueLength);
+}
+
+/** The lines of `details` that the message does not have: libcni's callers print both behind each other. */
+function lacking(details: string | undefined, message: string): string | undefined {
+  const lines = details?.split('\n').filter((line) => !message.includes(line)) ?? [];
+  return lines.length > 0 ? shorten(lines.join('\n'), maxTextLength) : undefined;
+}
+
 /** An error in the form that a runtime gets. */
 export class CniError extends Error {
   override readonly name = 'CniError';
   readonly code: number;
+  /** What the message has no room for; never the message once more. */
   readonly details: string | undefined;
 
   constructor(code: number, message: string, details?: string, options?: ErrorOptions) {
-    super(message, options);
+    super(shorten(message, maxTextLength), options);
     this.code = code;
-    this.details = details;
+    this.details = lacking(details, message);
   }
 }
 

@@ -1,6 +1,7 @@
 /**
- * Configurations of this plugin's ancestors, in terms of today's: Intel's SR-IOV CNI v0 and v1 (2017 to 2019) and hustcat's (2016 to
- * 2020). Their keys count only where they do not change the meaning of a modern configuration. docs/compatibility.md has the table.
+ * Configurations of this plugin's ancestors, in terms of today's: Intel's SR-IOV CNI v0 and v1 (2017 to 2019) and
+ * hustcat's (2016 to 2020). Their keys count only where they do not change the meaning of a modern configuration.
+ * docs/compatibility.md has the table.
  */
 
 type Config = Readonly<Record<string, unknown>>;
@@ -28,9 +29,11 @@ export interface Modernized {
   readonly notes: readonly string[];
 }
 
-/** The value of a key in any case, as Go's decoder finds it; null is absent. */
-function lookUp(config: Config, key: string): unknown {
-  return Object.entries(config).find(([name]) => name.toLowerCase() === key)?.[1] ?? undefined;
+/** The keys of a configuration in lower case, as Go's decoder finds them in any; null is absent. */
+function lowerCased(config: Config): ReadonlyMap<string, unknown> {
+  return new Map(
+    Object.entries(config).flatMap(([name, value]) => (value === null ? [] : [[name.toLowerCase(), value]])),
+  );
 }
 
 function without(config: Config, ...dropped: string[]): Config {
@@ -48,14 +51,18 @@ const legacyDpdkKeys = ['kernel_driver', 'dpdk_driver', 'dpdk_tool', 'pci_addr',
 
 /** Its dpdk_driver is our "driver"; what the VF had before comes back by itself. */
 function modernizeDpdk(config: Config): Pick<Modernized, 'config' | 'notes'> {
-  const dpdk = lookUp(config, 'dpdk');
-  const given = typeof dpdk === 'object' ? Object.keys(dpdk as object).filter((key) => legacyDpdkKeys.includes(key)) : []; // prettier-ignore
-  if (given.length === 0) return { config, notes: [] };
-  const { dpdk_driver: driver } = dpdk as { dpdk_driver?: unknown };
-  const own = Object.fromEntries(Object.entries(dpdk as object).filter(([key]) => !given.includes(key)));
-  const unneeded = given.filter((key) => key !== 'dpdk_driver').map((key) => `"dpdk.${key}"`);
+  const dpdk = lowerCased(config).get('dpdk');
+  if (typeof dpdk !== 'object') return { config, notes: [] };
+  const given = Object.entries(dpdk as object) as [string, unknown][];
+  const legacy = given.filter(([key]) => legacyDpdkKeys.includes(key));
+  if (legacy.length === 0) return { config, notes: [] };
+  const modern = given.filter(([key]) => !legacyDpdkKeys.includes(key));
+  const driver = legacy.flatMap(([key, value]) =>
+    key === 'dpdk_driver' && value ? [['driver', value] as const] : [],
+  );
+  const unneeded = legacy.filter(([key]) => key !== 'dpdk_driver').map(([key]) => `"dpdk.${key}"`);
   return {
-    config: { ...without(config, 'dpdk'), dpdk: { ...own, ...(driver ? { driver } : {}) } },
+    config: { ...without(config, 'dpdk'), dpdk: Object.fromEntries([...modern, ...driver]) },
     notes: unneeded.length > 0 ? [`${unneeded.join(', ')}: not needed any more`] : [],
   };
 }
@@ -68,31 +75,28 @@ export function modernize(given: Config, cniArgs: ReadonlyMap<string, string>): 
 }
 
 function modernizeSelector(config: Config, cniArgs: ReadonlyMap<string, string>): Modernized {
-  const given = legacyKeys.filter((key) => lookUp(config, key) !== undefined);
+  const values = lowerCased(config);
+  const given = legacyKeys.filter((key) => values.has(key));
   if (given.length === 0) return { config, notes: [] };
 
   const rest = without(config, ...legacyKeys);
-  const hasSelector = ['deviceid', 'pcibusid', 'pf'].some((key) => lookUp(config, key));
-  const pf = hasSelector ? undefined : (lookUp(config, 'if0') ?? lookUp(config, 'master'));
+  const hasSelector = ['deviceid', 'pcibusid', 'pf'].some((key) => values.get(key));
+  const pf = hasSelector ? undefined : (values.get('if0') ?? values.get('master'));
   const isLegacy = pf !== undefined || ['if0name', 'l2enable', 'vfid'].some((key) => given.includes(key));
   if (!isLegacy)
     return { config: rest, notes: given.map((key) => `"${key}" has no meaning beside "deviceID" or "pf"`) };
 
   // 0 was how Go's decoder showed that there is no "vlan".
   const vlan =
-    (pf === undefined ? undefined : numberArgument(cniArgs.get('VLAN'))) ??
-    (lookUp(config, 'vlan') || undefined);
+    (pf === undefined ? undefined : numberArgument(cniArgs.get('VLAN'))) ?? (values.get('vlan') || undefined);
   const vf = pf === undefined ? undefined : numberArgument(cniArgs.get('VF'));
-  const isLayer2 = lookUp(config, 'l2enable') === true;
+  const isLayer2 = values.get('l2enable') === true;
+  const translated = Object.entries({ vlan, pf, vf }).filter(([, value]) => value !== undefined);
+  const kept = without(rest, ...(isLayer2 ? ['ipam'] : []), 'vlan', ...translated.map(([key]) => key));
   return {
-    config: {
-      ...without(rest, 'vlan', ...(isLayer2 ? ['ipam'] : [])),
-      ...(vlan === undefined ? {} : { vlan }),
-      ...(pf === undefined ? {} : { pf }),
-      ...(vf === undefined ? {} : { vf }),
-    },
-    podIfname: lookUp(config, 'if0name'),
-    wholePf: lookUp(config, 'pfonly') === true,
+    config: { ...kept, ...Object.fromEntries(translated) },
+    podIfname: values.get('if0name'),
+    wholePf: values.get('pfonly') === true,
     notes: ['vfid', 'deviceinfo', 'cnidir']
       .filter((key) => given.includes(key))
       .map((key) => `"${key}" is not needed any more`),

@@ -1,6 +1,6 @@
 import type { Attachment } from '../attach/wish.ts';
-import { isIfname } from '../kernel/link.ts';
-import { Code, CniError } from './errors.ts';
+import { isIfname, isLegalIfname } from '../kernel/link.ts';
+import { CniError, Code, quoted } from './errors.ts';
 
 export const commands = ['ADD', 'DEL', 'CHECK', 'STATUS', 'GC', 'VERSION'] as const;
 export type Command = (typeof commands)[number];
@@ -42,9 +42,16 @@ const variables: readonly Variable[] = [
   { name: 'CNI_NETNS', neededBy: ['ADD', 'CHECK'], isValid: () => true, allowed: 'a path' },
   {
     name: 'CNI_IFNAME',
-    neededBy: ['ADD', 'DEL', 'CHECK'],
+    neededBy: ['ADD'],
     isValid: isIfname,
-    allowed: 'at most 15 characters, none of / : and white space',
+    allowed: 'at most 15 printable ASCII characters, none of / : % and blanks, and not ., .., all or default',
+  },
+  {
+    // An attachment of any name must go away again.
+    name: 'CNI_IFNAME',
+    neededBy: ['DEL', 'CHECK'],
+    isValid: isLegalIfname,
+    allowed: 'at most 15 bytes, none of / : and white space, and not . or ..',
   },
   { name: 'CNI_PATH', neededBy: ['GC'], isValid: () => true, allowed: 'folders of plugins' },
 ];
@@ -55,7 +62,7 @@ export function parseCommand(env: Request['env']): Command {
   if (commands.includes(command as Command)) return command as Command;
   throw new CniError(
     Code.InvalidEnvironment,
-    `Invalid CNI_COMMAND "${command}": must be one of ${commands.join(', ')}`,
+    `Invalid CNI_COMMAND ${quoted(command)}: must be one of ${commands.join(', ')}`,
   );
 }
 
@@ -65,7 +72,7 @@ export function parseRequest(command: Command, env: Request['env'], stdin: strin
     if (!neededBy.includes(command)) return [];
     const value = env[name];
     if (!value) return [`${name} is not set`];
-    return isValid(value) ? [] : [`${name} is "${value}": must be ${allowed}`];
+    return isValid(value) ? [] : [`${name} is ${quoted(value)}: must be ${allowed}`];
   });
   if (problems.length > 0) {
     throw new CniError(Code.InvalidEnvironment, `Invalid environment for ${command}: ${problems.join('; ')}`);
@@ -98,7 +105,7 @@ function parseStdin(stdin: string): Record<string, unknown> {
   }
   const { name } = config as { name?: unknown };
   if (typeof name !== 'string' || !identifier.test(name)) {
-    const found = name === undefined ? 'it is missing' : `${JSON.stringify(name)} is not allowed`;
+    const found = name === undefined ? 'it is missing' : `${quoted(name)} is not allowed`;
     throw new CniError(
       Code.InvalidConfig,
       `Invalid network configuration: "name": ${found}; must be letters, digits and _ . - after a letter or digit`,
@@ -116,7 +123,8 @@ export function parseCniArgs(text: string): ReadonlyMap<string, string> {
   for (const part of text.split(';')) {
     if (part === '') continue;
     const at = part.indexOf('=');
-    if (at < 1) throw new CniError(Code.InvalidEnvironment, `Invalid CNI_ARGS: "${part}" is not KEY=VALUE`);
+    if (at < 1)
+      throw new CniError(Code.InvalidEnvironment, `Invalid CNI_ARGS: ${quoted(part)} is not KEY=VALUE`);
     pairs.set(part.slice(0, at), part.slice(at + 1));
   }
   return pairs;

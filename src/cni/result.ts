@@ -1,7 +1,7 @@
 import * as z from 'zod/mini';
 import type { IpConfig } from '../vf/addressing.ts';
 import { isIpv6, parseCidr, parseIp, parseNetwork } from '../vf/ip.ts';
-import { Code, CniError } from './errors.ts';
+import { CniError, Code, quoted } from './errors.ts';
 import { type CniVersion, isAtLeast } from './versions.ts';
 
 const text = z.optional(z.nullable(z.string()));
@@ -68,6 +68,8 @@ export interface Result {
   readonly dns: z.infer<typeof dnsSchema>;
 }
 
+const maxNamedProblems = 5;
+
 /**
  * Parses another plugin's result.
  * @param source who made it, for the message
@@ -77,10 +79,15 @@ export function parseResult(value: unknown, version: CniVersion, source: string)
   const isModern = isAtLeast(version, '0.3.0');
   const parsed = isModern ? modernSchema.safeParse(value) : oldSchema.safeParse(value);
   if (!parsed.success) {
-    const problems = parsed.error.issues
-      .map((issue) => `${issue.path.join('.')}: ${issue.message}`)
-      .join('; ');
-    throw new CniError(Code.DecodingFailure, `Cannot parse the result of ${source}: ${problems}`);
+    const { issues } = parsed.error;
+    const named = issues
+      .slice(0, maxNamedProblems)
+      .map(({ path, message }) => `${path.join('.')}: ${message}`);
+    const more = issues.length > named.length ? [`${issues.length - named.length} more`] : [];
+    throw new CniError(
+      Code.DecodingFailure,
+      `Cannot parse the result of ${source}: ${[...named, ...more].join('; ')}`,
+    );
   }
   return isModern ? fromModern(parsed.data) : fromOld(parsed.data);
 }
@@ -147,7 +154,10 @@ export function formatResult(result: Result, version: CniVersion): string {
 export function toIpConfig({ ips, routes }: Pick<Result, 'ips' | 'routes'>, source: string): IpConfig {
   const understood = <T>(value: T | undefined, what: string, given: string): T => {
     if (value !== undefined) return value;
-    throw new CniError(Code.DecodingFailure, `Cannot parse the result of ${source}: ${what} "${given}"`);
+    throw new CniError(
+      Code.DecodingFailure,
+      `Cannot parse the result of ${source}: ${what} ${quoted(given)}`,
+    );
   };
   const gateway = (given: string | null | undefined) =>
     given ? understood(parseIp(given), 'gateway', given) : undefined;

@@ -1,4 +1,4 @@
-import { Code, CniError } from './errors.ts';
+import { CniError, Code, quoted } from './errors.ts';
 
 /** Every version of the specification, oldest first. */
 export const supportedVersions = ['0.1.0', '0.2.0', '0.3.0', '0.3.1', '0.4.0', '1.0.0', '1.1.0'] as const;
@@ -10,13 +10,18 @@ export function isSupported(version: unknown): version is CniVersion {
   return supportedVersions.includes(version as CniVersion);
 }
 
-/** A configuration without cniVersion is one of 0.1.0. @throws CniError 1 */
+/** A configuration without cniVersion is one of 0.1.0. */
+function orOldest(version: unknown): unknown {
+  return version === undefined || version === null || version === '' ? '0.1.0' : version;
+}
+
+/** @throws CniError 1 */
 export function parseVersion(version: unknown): CniVersion {
-  const text = version === undefined || version === null || version === '' ? '0.1.0' : version;
+  const text = orOldest(version);
   if (isSupported(text)) return text;
   throw new CniError(
     Code.IncompatibleVersion,
-    `Incompatible CNI version: "cniVersion": ${JSON.stringify(version)}`,
+    `Incompatible CNI version: "cniVersion": ${quoted(version)}`,
     `Supported: ${supportedVersions.join(', ')}`,
   );
 }
@@ -25,17 +30,25 @@ export function isAtLeast(version: CniVersion, minimum: CniVersion): boolean {
   return supportedVersions.indexOf(version) >= supportedVersions.indexOf(minimum);
 }
 
-/** The version of an answer: the configuration's where it is one of ours, so that whoever asked can read it, else the newest. */
-export function answeredVersion(stdin: string): CniVersion {
+/** The object on stdin; undefined if there is none. */
+function parseObject(stdin: string): { readonly cniVersion?: unknown } | undefined {
   try {
-    const asked = (JSON.parse(stdin) as { cniVersion?: unknown } | null)?.cniVersion;
-    return isSupported(asked) ? asked : newestVersion;
+    const value: unknown = JSON.parse(stdin);
+    return typeof value === 'object' && value !== null && !Array.isArray(value) ? value : undefined;
   } catch {
-    return newestVersion;
+    return undefined;
   }
+}
+
+/** The version of an error: the configuration's where it is one of ours, so that whoever asked can read it, else the newest. */
+export function answeredVersion(stdin: string): CniVersion {
+  const config = parseObject(stdin);
+  const asked = config && orOldest(config.cniVersion);
+  return isSupported(asked) ? asked : newestVersion;
 }
 
 /** The answer to VERSION. Runtimes refuse one without cniVersion, so anything unusable on stdin gets our newest. */
 export function formatVersion(stdin: string): string {
-  return JSON.stringify({ cniVersion: answeredVersion(stdin), supportedVersions });
+  const asked = parseObject(stdin)?.cniVersion;
+  return JSON.stringify({ cniVersion: isSupported(asked) ? asked : newestVersion, supportedVersions });
 }

@@ -1,5 +1,5 @@
 import { toCniError } from '../cni/error-codes.ts';
-import { nearest } from '../attach/keys.ts';
+import { nearest } from '../attach/spelling.ts';
 import { Errno, isErrno } from '../kernel/errno.ts';
 import { parseArguments } from '../kernel/arguments.ts';
 import { Log } from '../kernel/log.ts';

@@ -110,7 +110,7 @@ export async function judge(
   });
   if (known) {
     const { request, conf } = known;
-    notes.push(...conf.notes);
+    notes.push(...conf.warnings, ...conf.notes);
     const logFile = config['logFile'];
     if (typeof logFile === 'string' && logFile !== '' && !logFile.startsWith('/var/log/'))
       notes.push(`"logFile": "${logFile}" is not below /var/log: lines go to stderr`);

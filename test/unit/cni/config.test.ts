@@ -112,9 +112,9 @@ describe('parseConfig() refuses with code 7, naming key, value and what is allow
   });
 });
 
-test("keys that are nobody's we know of pass with a note", () => {
+test("keys that are nobody's we know of pass with a warning", () => {
   const foreign = { capabilities: {}, args: {}, 'cni.dev/x': 1, dns: {}, promiscMode: true, color: 'red' };
-  expect(parse(foreign).notes).toEqual(['keys that are not ours: promiscMode, color']);
+  expect(parse(foreign).warnings).toEqual(['keys that are not ours: promiscMode, color']);
 });
 
 describe('pools', () => {
@@ -263,7 +263,7 @@ describe('runtimeConfig', () => {
   });
 
   test('what the pod receives cannot be limited', () => {
-    expect(parse({ runtimeConfig: { bandwidth: { ingressRate: 1000 } } }).notes).toEqual([
+    expect(parse({ runtimeConfig: { bandwidth: { ingressRate: 1000 } } }).warnings).toEqual([
       expect.stringContaining('ingressRate is ignored'),
     ]);
   });

@@ -1,0 +1,19 @@
+/**
+ * What moves a terminal's cursor, colours it, ends a line or turns the direction of writing: C0, DEL and C1 controls (a C1 byte alone
+ * starts a sequence on some terminals), line separators, invisible and bidirectional marks, tags, and halves of characters.
+ */
+const dangerous =
+  /[\0-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}]/gu;
+
+/** \u001b, and two of them for a character beyond 16 bits: what JSON reads as that character, too. */
+function escape(character: string): string {
+  return Array.from(
+    { length: character.length },
+    (_, i) => `\\u${character.charCodeAt(i).toString(16).padStart(4, '0')}`,
+  ).join('');
+}
+
+/** Text that others chose (names of pods, processes, interfaces), for a terminal or a log: on one line, and showing what it holds. */
+export function printable(text: string): string {
+  return text.replace(dangerous, escape);
+}
