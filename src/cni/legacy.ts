@@ -29,11 +29,17 @@ export interface Modernized {
   readonly notes: readonly string[];
 }
 
-/** The keys of a configuration in lower case, as Go's decoder finds them in any; null is absent. */
+/** Every key that is looked at here, in lower case. */
+const lookedAt = new Set([...legacyKeys, 'dpdk', 'vlan', 'deviceid', 'pcibusid', 'pf']);
+
+/** Those keys of a configuration in lower case, as Go's decoder finds them in any; null is absent. */
 function lowerCased(config: Config): ReadonlyMap<string, unknown> {
-  return new Map(
-    Object.entries(config).flatMap(([name, value]) => (value === null ? [] : [[name.toLowerCase(), value]])),
-  );
+  const values = new Map<string, unknown>();
+  for (const name of Object.keys(config)) {
+    const key = name.toLowerCase();
+    if (lookedAt.has(key) && config[name] !== null) values.set(key, config[name]);
+  }
+  return values;
 }
 
 function without(config: Config, ...dropped: string[]): Config {
