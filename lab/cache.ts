@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { resolve } from 'node:path';
-import { disks, earlyModules, host, modules, type Disk } from './packages.ts';
+import { disks, earlyModules, host, modules, type Disk, type PackageSet } from './packages.ts';
 
 /** What the lab starts from, made once and never changed afterwards: a path tells how its content was made. */
 export interface LabFiles {
@@ -31,9 +31,20 @@ export function labFiles(): LabFiles {
     folder,
     host: made('host', host, modules, earlyModules, kernelCode),
     disks: Object.fromEntries(
-      names.map((name) => [name, `${made(name, disks[name], disks.base)}.erofs`]),
+      names.map((name) => [
+        name,
+        `${made(name, disks[name], disks.base, ...moduleSource(disks[name]))}.erofs`,
+      ]),
     ) as Record<Disk, string>,
   };
+}
+
+/** What a module is made of. */
+function moduleSource({ module }: PackageSet): string[] {
+  if (module === undefined) return [];
+  return [`guest/${module}.c`, 'module.ts'].map((file) =>
+    readFileSync(`${import.meta.dirname}/${file}`, 'utf8'),
+  );
 }
 
 /** What of the files is still to be fetched. */

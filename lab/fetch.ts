@@ -3,6 +3,7 @@ import { openApt, type Apt } from './apt.ts';
 import { labFiles, missing, type LabFiles } from './cache.ts';
 import { packImage } from './image.ts';
 import { earlyArchive, unpackKernel } from './kernel.ts';
+import { buildModule, kernelRelease } from './module.ts';
 import { disks, host, type Disk, type PackageSet } from './packages.ts';
 import { settle, unpack } from './tree.ts';
 
@@ -37,7 +38,7 @@ export async function fetchMissing(wanted: readonly Disk[]): Promise<void> {
 }
 
 async function makeHost(files: LabFiles, temporary: string): Promise<void> {
-  const debs = await download('host', host, temporary);
+  const debs = await download('host', host, temporary, files);
   const kernel = debs.find((path) => /\/linux-image-\d/.test(path));
   if (kernel === undefined) throw new Error(`Cannot find a kernel among the packages of ${host.release}`);
   const folder = `${temporary}/done`;
@@ -57,22 +58,28 @@ async function makeHost(files: LabFiles, temporary: string): Promise<void> {
 
 async function makeDisk(files: LabFiles, name: Disk, temporary: string): Promise<void> {
   const set: PackageSet = disks[name];
-  const debs = await download(name, set, temporary);
+  const debs = await download(name, set, temporary, files);
   progress(`unpacking ${debs.length} packages for ${name}`);
   const root = `${temporary}/root`;
   const tree = `${root}/${set.aloneIn ?? ''}`;
   mkdirSync(tree, { recursive: true });
   await unpack(debs, tree);
   if (name === 'base') await settle(tree);
-  await packImage(`${files.host}/tree`, root, `${temporary}/image`);
+  const content = set.module === undefined ? root : await buildModule(set.module, tree, kernelRelease(files));
+  await packImage(`${files.host}/tree`, content, `${temporary}/image`);
   renameSync(`${temporary}/image`, files.disks[name]);
 }
 
 /** Downloads the set's packages with all that they need beyond the base system, and returns their paths. */
-async function download(name: string, set: PackageSet, temporary: string): Promise<string[]> {
+async function download(
+  name: string,
+  set: PackageSet,
+  temporary: string,
+  files: LabFiles,
+): Promise<string[]> {
   progress(`${name}: reading Debian's list of ${set.release}`);
   const apt = await openApt(`${temporary}/apt`, set.release);
-  const names = await packageNames(apt, set);
+  const names = await packageNames(apt, set, files);
   progress(`${name}: downloading ${names.length} packages`);
   const archives = await apt.download(names);
   return readdirSync(archives)
@@ -80,10 +87,19 @@ async function download(name: string, set: PackageSet, temporary: string): Promi
     .map((file) => `${archives}/${file}`);
 }
 
-async function packageNames(apt: Apt, set: PackageSet): Promise<readonly string[]> {
+async function packageNames(apt: Apt, set: PackageSet, files: LabFiles): Promise<readonly string[]> {
   if (set.aloneIn !== undefined) return set.packages;
   if (set === host || set === disks.base) return apt.closure(set.packages);
+  if (set.module !== undefined) {
+    const names = set.packages.map((name) => name.replace('$KERNEL', () => kernelRelease(files)));
+    return (await apt.closure(names)).filter((name) => !isForBooting(name));
+  }
   const inBase = new Set(await apt.closure(disks.base.packages));
   const both = await apt.closure([...disks.base.packages, ...set.packages]);
   return both.filter((name) => !inBase.has(name));
+}
+
+/** What the headers bring along for a machine that boots from the kernel that they belong to. */
+function isForBooting(name: string): boolean {
+  return /^(linux-image|initramfs|systemd|libsystemd-shared|udev|debconf)/.test(name);
 }

@@ -4,6 +4,8 @@ export interface PackageSet {
   readonly packages: readonly string[];
   /** Only the packages themselves, unpacked under this folder: for programs newer than the tree's own release. */
   readonly aloneIn?: string;
+  /** Only a module of the guest's kernel, made of this file in guest/ with the compiler and the headers in the packages. */
+  readonly module?: string;
 }
 
 function list(words: string): readonly string[] {
@@ -50,6 +52,12 @@ export const disks = {
   },
   // For the host: test/support/callgrind.ts takes its one static program out.
   valgrind: { release: 'bookworm', packages: list('valgrind'), aloneIn: 'opt/valgrind' },
+  // /lab/igb_faults.ko; the kernel's own release and headers, else it does not load.
+  faults: {
+    release: host.release,
+    packages: list('gcc-14 make dash coreutils sed grep gawk findutils diffutils linux-headers-$KERNEL'),
+    module: 'igb_faults',
+  },
 } satisfies Record<string, PackageSet>;
 
 export type Disk = keyof typeof disks;

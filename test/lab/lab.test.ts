@@ -1,6 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { startLab } from '../../lab/lab.ts';
 import type { Machine } from '../../lab/machine.ts';
+import { allowAll, refuse } from '../support/igb-faults.ts';
+import { TestNode } from '../support/node.ts';
 
 const vf = (index: number) => `0000:01:10.${2 * index}`;
 
@@ -148,4 +150,20 @@ test('a crash of the guest rejects what is running, with the console', async () 
     expect(lab.run('echo c >/proc/sysrq-trigger')).rejects.toThrow('machine ended'),
   ]);
   await expect(lab.run('true')).rejects.toThrow('machine ended');
+});
+
+test('the PF driver refuses what a test names, for as long as it says', async () => {
+  await using node = await TestNode.start({ pfs: 1, vfs: 3, disks: ['faults'] });
+  const shownVfs = async () => {
+    const [pf] = (await node.links()).filter(({ vfinfo_list }) => vfinfo_list !== undefined);
+    return pf?.vfinfo_list?.map(({ vf }) => vf);
+  };
+  const setVlan = async (vlan: number) => (await node.machine.run(`ip link set eth0 vf 1 vlan ${vlan}`)).code;
+  await refuse(node, { call: 'get_vf_config', vf: 1 });
+  expect(await shownVfs()).toEqual([0, 2]);
+  expect(await allowAll(node)).toBe(1);
+  await refuse(node, { call: 'set_vf_vlan', vf: 1, times: 1 });
+  expect([await setVlan(12), await setVlan(13)]).toEqual([2, 0]);
+  expect((await node.vf(0, 1)).vlan_list[0]?.vlan).toBe(13);
+  expect(node.machine.console()).not.toMatch(/WARNING:|Oops|panic/);
 });
