@@ -32,7 +32,7 @@ demo: dist/sriov ## show a real VF in a pod, in the lab
 test: lint dist/sriov ## run every test: unit, network namespaces, lab
 	$(VITEST)
 
-test-unit: dist/native/sriov.node ## run the unit tests
+test-unit: dist/native/system.node ## run the unit tests
 	$(VITEST) --project unit
 
 test-netns: dist/sriov ## run the tests in network namespaces, and the budget of instructions
@@ -77,7 +77,7 @@ node_modules/.package-lock.json: package-lock.json
 	npm ci --ignore-scripts --no-audit --no-fund
 	@touch $@
 
-dist/native/sriov.node: src/kernel/native/sriov.c build/native.sh | node_modules/.package-lock.json
+dist/native/system.node: src/kernel/native/system.c build/native.sh | node_modules/.package-lock.json
 	sh build/native.sh
 
 dist/sriov.js: $(SOURCES) build/bundle.ts package.json node_modules/.package-lock.json
@@ -91,7 +91,7 @@ dist/node: node_modules/.package-lock.json
 dist/sriov.cdx.json: build/sbom.ts package.json package-lock.json node_modules/.package-lock.json
 	$(NODE) build/sbom.ts
 
-dist/sriov: dist/sriov.js dist/native/sriov.node dist/node build/pack.ts
+dist/sriov: dist/sriov.js dist/native/system.node dist/node build/pack.ts
 	$(NODE) build/pack.ts
 
 .PHONY: $(shell sed -n 's/^\([a-z-]*\):.*## .*/\1/p' $(MAKEFILE_LIST))

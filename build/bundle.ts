@@ -5,12 +5,14 @@ import { build, type BuildOptions, type Plugin } from 'esbuild';
 
 const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string };
 
+const addons = resolve('src/kernel/addon.ts');
+
 /**
  * The netlink package loads its addon by file name and pulls in all of `util` and `os` for one constant each (36 of Node's modules: 20 ms
  * per start). It gets our loader and those constants instead.
  */
 const netlinkShims: Record<string, string> = {
-  'node-gyp-build': `const { loadAddon } = require(${JSON.stringify(resolve('src/kernel/addon.ts'))});
+  'node-gyp-build': `const { loadAddon } = require(${JSON.stringify(addons)});
     module.exports = () => loadAddon('netlink');`,
   util: `export const getSystemErrorName = (errno) => 'errno ' + -errno;`,
   os: `export const constants = { errno: { EADDRINUSE: 98 } }; export const endianness = () => 'LE';`,
@@ -64,9 +66,19 @@ const toolAsset: Plugin = {
       contents: `
         const tool = { exports: {} };
         const source = process.getBuiltinModule('node:sea').getAsset('tool', 'utf8');
-        new Function('require', 'module', 'exports', source)(require, tool, tool.exports);
+        const shared = (name) => name === 'addon' ? require(${JSON.stringify(addons)}) : require(name);
+        new Function('require', 'module', 'exports', source)(shared, tool, tool.exports);
         export const { main } = tool.exports;`,
+      resolveDir: '.',
     }));
+  },
+};
+
+/** The native addons are loaded once, by the plugin's script, which needs them to write what the tool says. */
+const sharedAddons: Plugin = {
+  name: 'shared-addons',
+  setup(bundler) {
+    bundler.onResolve({ filter: /\/addon\.ts$/ }, () => ({ path: 'addon', external: true }));
   },
 };
 
@@ -88,7 +100,12 @@ const common: BuildOptions = {
   logLevel: 'warning',
 };
 const plugins = [netlinkPackage, lazyIpAddress];
-await build({ ...common, entryPoints: ['src/inspect/tool.ts'], outfile: 'dist/tool.js', plugins });
+await build({
+  ...common,
+  entryPoints: ['src/inspect/tool.ts'],
+  outfile: 'dist/tool.js',
+  plugins: [sharedAddons, ...plugins],
+});
 await build({
   ...common,
   minifyWhitespace: true,

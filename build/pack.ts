@@ -29,6 +29,12 @@ const v8Flags = [
   '--min-semi-space-size=4',
 ];
 
+const nodeFlags = [
+  // Else every start reads the host's /etc/ssl/openssl.cnf, or what OPENSSL_CONF names: a mistake there would end it without an answer,
+  // and a provider section in it loads any library into a root process. We use no TLS.
+  '--openssl-config=/dev/null',
+];
+
 type ExecFile = typeof childProcess.execFile;
 
 /** Hands the V8 flags to the `node --experimental-sea-config` run that pkg starts; must be in place before pkg is loaded. */
@@ -69,12 +75,12 @@ await sea(resolve('dist/sriov.js'), {
     disableExperimentalSEAWarning: true,
     useSnapshot: false,
     useCodeCache: true,
-    execArgv: v8Flags,
+    execArgv: [...v8Flags, ...nodeFlags],
     // NODE_OPTIONS of whoever calls us must not run code in a root process.
     execArgvExtension: 'none',
     assets: {
       tool: resolve('dist/tool.js'),
-      sriov: resolve('dist/native/sriov.node'),
+      system: resolve('dist/native/system.node'),
       netlink: resolve(`node_modules/netlink/prebuilds/linux-${process.arch}/node.napi.node`),
     },
   },

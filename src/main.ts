@@ -1,5 +1,3 @@
-import { readFileSync, writeSync } from 'node:fs';
-
 /** The program's version, from package.json: set by build/bundle.ts. */
 declare const PROGRAM_VERSION: string | undefined;
 
@@ -10,24 +8,23 @@ interface Outcome {
   readonly stderr?: string;
 }
 
-/** How the run ends. */
-let exit = (code: number): void => process.exit(code);
-
 async function plugin(command: string): Promise<Outcome> {
-  const stdin = readFileSync(0, 'utf8');
-  const { answeredVersion, formatVersion } = await import('./cni/versions.ts');
-  if (command === 'VERSION') return { exitCode: 0, stdout: formatVersion(stdin) };
-  const env = { ...process.env };
-  // The first Date asks ICU for the host's time zone, which compares an /etc/localtime that is no link with all 900 files of
-  // /usr/share/zoneinfo: 6 ms, 40 from a cold disk. All our times are UTC; the IPAM plugin gets the environment as it was.
-  process.env['TZ'] = 'UTC';
+  let stdin = '';
   try {
+    stdin = (await import('./kernel/streams.ts')).readStdin();
+    if (command === 'VERSION') {
+      const { formatVersion } = await import('./cni/versions.ts');
+      return { exitCode: 0, stdout: formatVersion(stdin) };
+    }
+    const env = { ...process.env };
+    // The first Date asks ICU for the host's time zone, which compares an /etc/localtime that is no link with all 900 files of
+    // /usr/share/zoneinfo: 6 ms, 40 from a cold disk. All our times are UTC; the IPAM plugin gets the environment as it was.
+    process.env['TZ'] = 'UTC';
     const { runCommand } = await import('./cni/command.ts');
-    const { native } = await import('./kernel/native.ts');
-    exit = (code) => native.exit(code); // without Node's and V8's teardown
     return { exitCode: 0, stdout: await runCommand(env, stdin) };
   } catch (error) {
     const { formatError } = await import('./cni/errors.ts');
+    const { answeredVersion } = await import('./cni/versions.ts');
     return { exitCode: 1, stdout: formatError(error, answeredVersion(stdin)) };
   }
 }
@@ -37,17 +34,29 @@ async function tool(args: readonly string[]): Promise<Outcome> {
   return main(args, process.env, typeof PROGRAM_VERSION === 'undefined' ? 'unpackaged' : PROGRAM_VERSION);
 }
 
-const command = process.env['CNI_COMMAND'];
-// Set but empty is a runtime's mistake, and it expects an answer in the plugin's form.
-const outcome = command === undefined ? tool(process.argv.slice(2)) : plugin(command);
-void outcome.then(({ exitCode, stdout, stderr }) => {
+/** Writes the answer, all of it, and ends the process without Node's and V8's teardown. */
+async function end({ exitCode, stdout, stderr }: Outcome): Promise<void> {
+  let streams;
   try {
-    if (stderr) writeSync(2, `${stderr.trimEnd()}\n`);
-    if (stdout) writeSync(1, `${stdout.trimEnd()}\n`);
-    exit(exitCode);
+    streams = await import('./kernel/streams.ts');
+  } catch {
+    // Without our native part there is only Node's way.
+    if (stderr) process.stderr.write(`${stderr.trimEnd()}\n`);
+    if (stdout) process.stdout.write(`${stdout.trimEnd()}\n`);
+    process.exitCode = exitCode;
+    return;
+  }
+  try {
+    if (stderr) streams.writeStream('stderr', `${stderr.trimEnd()}\n`);
+    if (stdout) streams.writeStream('stdout', `${stdout.trimEnd()}\n`);
+    streams.exit(exitCode);
   } catch (error) {
     // Whoever called us has gone without waiting for the answer. A runtime sends DEL after an ADD that it did not see end.
-    writeSync(2, `sriov: cannot write the answer: ${(error as Error).message}\n`);
-    process.exit(1);
+    streams.complain(`sriov: cannot write the answer: ${(error as Error).message}`);
+    streams.exit(1);
   }
-});
+}
+
+const command = process.env['CNI_COMMAND'];
+// Set but empty is a runtime's mistake, and it expects an answer in the plugin's form.
+void (command === undefined ? tool(process.argv.slice(2)) : plugin(command)).then(end);

@@ -6,6 +6,7 @@ import * as z from 'zod/mini';
 import { isUserspaceDriver } from '../dpdk/driver.ts';
 import { Errno, isErrno, NotANetns } from '../kernel/errno.ts';
 import { type FileLock, listFolder, modifiedMs, readFile, removeFile } from '../kernel/files.ts';
+import { parseJson } from '../kernel/json.ts';
 import { ETH_P_8021AD } from '../kernel/link.ts';
 import { Netns } from '../kernel/netns.ts';
 import { type Claim, lockVf, readClaim } from '../vf/claims.ts';
@@ -86,7 +87,7 @@ export function listGoAttachments(host: Host): GoAttachment[] {
     const at = name.lastIndexOf('-');
     if (at < 1) return [];
     const path = `${host.stateDir}/${name}`;
-    const parsed = cacheSchema.safeParse(parseJson(readFile(path) ?? ''));
+    const parsed = cacheSchema.safeParse(parseOrIgnore(readFile(path) ?? ''));
     if (!parsed.success) return [];
     const { deviceID: pci, name: network } = parsed.data;
     const since = new Date(modifiedMs(path) ?? 0).toISOString();
@@ -108,7 +109,7 @@ export async function delGoAttachment(
   const path = `${host.stateDir}/${containerId}-${ifname}`;
   const cached = readFile(path);
   if (cached === undefined) return false;
-  const parsed = cacheSchema.safeParse(parseJson(cached));
+  const parsed = cacheSchema.safeParse(parseOrIgnore(cached));
   if (!parsed.success) {
     host.log.error('unreadable cache of the Go plugin left alone', { path, error: parsed.error.message });
     return false;
@@ -132,9 +133,9 @@ export async function delGoAttachment(
   return true;
 }
 
-function parseJson(json: string): unknown {
+function parseOrIgnore(json: string): unknown {
   try {
-    return JSON.parse(json);
+    return parseJson(json);
   } catch {
     return undefined;
   }

@@ -1,5 +1,6 @@
 import * as z from 'zod/mini';
 import type { FileLock } from '../kernel/files.ts';
+import { parseJson } from '../kernel/json.ts';
 import { type Child, findProgram, finish, start } from '../kernel/process.ts';
 import type { Claim } from '../vf/claims.ts';
 import { Failure, IpamRefused } from './failure.ts';
@@ -86,13 +87,20 @@ export function finishIpam(command: IpamCommand, { plugin }: IpamCall, child: Ch
   const action = `IPAM plugin "${plugin}" failed at ${command}`;
   if (own.success)
     throw new IpamRefused(own.data.code, `${action}: ${own.data.msg}`, own.data.details ?? undefined);
-  throw new Failure('IPAM failed', `${action}: exit code ${ended?.code}`, ended?.stdout || undefined);
+  throw new Failure('IPAM failed', `${action}: exit code ${ended?.code}`, excerpt(ended?.stdout ?? ''));
+}
+
+const excerptLength = 4096;
+
+/** As much of a program's output as belongs into an error; undefined for none. */
+export function excerpt(output: string): string | undefined {
+  return output.length > excerptLength ? `${output.slice(0, excerptLength)}...` : output || undefined;
 }
 
 /** A JSON object; undefined for anything else. */
 export function parseObject(text: string): Record<string, unknown> | undefined {
   try {
-    const value: unknown = JSON.parse(text);
+    const value: unknown = parseJson(text);
     return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : undefined;
   } catch {
     return undefined;

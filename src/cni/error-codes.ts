@@ -1,8 +1,10 @@
-import { Errno, errnoOf, isErrno, KernelError, NotANetns } from '../kernel/errno.ts';
+import { Failure, type FailureKind, IpamRefused } from '../attach/failure.ts';
+import { CodecError } from '../kernel/codec.ts';
+import { Errno, FileError, isErrno, KernelError, NotANetns } from '../kernel/errno.ts';
 import { PathRefused } from '../kernel/files.ts';
+import { InputRefused } from '../kernel/json.ts';
 import { NotUsable } from '../vf/inventory.ts';
 import { SettingRefused, Unsupported } from '../vf/settings.ts';
-import { Failure, type FailureKind, IpamRefused } from '../attach/failure.ts';
 import { CniError, Code } from './errors.ts';
 
 /** Answers of a driver that mean "this setting is not for this card or value", whatever the circumstances. */
@@ -58,9 +60,12 @@ function codeOf(error: unknown): number {
   if (error instanceof PathRefused) return Code.InvalidConfig;
   if (error instanceof NotUsable) return Code.VfNotUsable;
   if (error instanceof Unsupported) return Code.UnsupportedField;
+  if (error instanceof InputRefused) return Code.DecodingFailure;
+  if (error instanceof CodecError) return Code.KernelRefused;
+  if (error instanceof FileError) return Code.IoFailure;
   if (error instanceof KernelError)
     return isErrno(error, ...busyErrnos) ? Code.TryAgainLater : Code.KernelRefused;
-  return errnoOf(error) === undefined ? Code.Internal : Code.IoFailure;
+  return Code.Internal;
 }
 
 /** Any error in the form that a runtime gets. What nobody foresaw is a bug of ours: code 999, with its stack for the log only. */

@@ -1,4 +1,6 @@
 import { CannotLoadAddon } from '../kernel/addon.ts';
+import { FileError } from '../kernel/errno.ts';
+import { InputRefused } from '../kernel/json.ts';
 
 /** Error codes: 1 to 99 are the specification's (8 and 999 are libcni's), 100 and up are ours. README.md explains them. */
 export const Code = {
@@ -53,10 +55,12 @@ export class CniError extends Error {
   }
 }
 
-/** What comes from loading the program, before anything could make a {@link CniError} of it. */
+/** What comes from loading the program and from stdin, before anything could make a {@link CniError} of it. */
 function toPlain(error: unknown): { code: number; message: string; details?: string | undefined } {
   if (error instanceof CniError) return error;
-  if (error instanceof CannotLoadAddon) return { code: Code.IoFailure, message: error.message };
+  if (error instanceof InputRefused) return { code: Code.DecodingFailure, message: error.message };
+  if (error instanceof CannotLoadAddon || error instanceof FileError)
+    return { code: Code.IoFailure, message: error.message };
   return { code: Code.Internal, message: String(error) };
 }
 

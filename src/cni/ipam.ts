@@ -1,4 +1,11 @@
-import { finishIpam, type IpamCall, ipamCall, parseObject, startIpam } from '../attach/ipam-plugin.ts';
+import {
+  excerpt,
+  finishIpam,
+  type IpamCall,
+  ipamCall,
+  parseObject,
+  startIpam,
+} from '../attach/ipam-plugin.ts';
 import type { AddressSource, Caller } from '../attach/wish.ts';
 import { type Child, finish } from '../kernel/process.ts';
 import type { IpConfig } from '../vf/addressing.ts';
@@ -56,7 +63,7 @@ function understand({ plugin, request }: IpamCall, output: string): IpamAddresse
     throw new CniError(
       Code.DecodingFailure,
       `Cannot parse the result of ${source}: it is not a JSON object`,
-      output,
+      excerpt(output),
     );
   const version = value['cniVersion'] ?? request.config['cniVersion'];
   const result = parseResult(value, parseVersion(version), source);

@@ -1,4 +1,5 @@
 import type { Attachment } from '../attach/wish.ts';
+import { parseJson } from '../kernel/json.ts';
 import { isIfname, isLegalIfname } from '../kernel/link.ts';
 import { CniError, Code, quoted } from './errors.ts';
 
@@ -90,7 +91,7 @@ export function parseRequest(command: Command, env: Request['env'], stdin: strin
 function parseStdin(stdin: string): Record<string, unknown> {
   let config: unknown;
   try {
-    config = JSON.parse(stdin);
+    config = parseJson(stdin);
   } catch (cause) {
     const text = stdin.trim() === '' ? 'stdin is empty' : (cause as Error).message;
     throw new CniError(Code.DecodingFailure, `Cannot parse the network configuration: ${text}`, undefined, {

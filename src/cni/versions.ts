@@ -1,4 +1,5 @@
 import { CniError, Code, quoted } from './errors.ts';
+import { parseJson } from '../kernel/json.ts';
 
 /** Every version of the specification, oldest first. */
 export const supportedVersions = ['0.1.0', '0.2.0', '0.3.0', '0.3.1', '0.4.0', '1.0.0', '1.1.0'] as const;
@@ -33,7 +34,7 @@ export function isAtLeast(version: CniVersion, minimum: CniVersion): boolean {
 /** The object on stdin; undefined if there is none. */
 function parseObject(stdin: string): { readonly cniVersion?: unknown } | undefined {
   try {
-    const value: unknown = JSON.parse(stdin);
+    const value: unknown = parseJson(stdin);
     return typeof value === 'object' && value !== null && !Array.isArray(value) ? value : undefined;
   } catch {
     return undefined;

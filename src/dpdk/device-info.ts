@@ -1,5 +1,6 @@
 import * as z from 'zod/mini';
 import { confine, exists, readFile, writeFileAtomically } from '../kernel/files.ts';
+import { parseJson } from '../kernel/json.ts';
 import type { Sysfs } from '../kernel/sysfs.ts';
 import type { Vf } from '../vf/inventory.ts';
 
@@ -48,7 +49,7 @@ export function readDeviceInfo(
 
 function previous(path: string): z.infer<typeof fileSchema> {
   try {
-    return fileSchema.parse(JSON.parse(readFile(path) ?? '{}'));
+    return fileSchema.parse(parseJson(readFile(path) ?? '{}'));
   } catch {
     return {}; // Multus takes a file that it cannot read for none, too
   }

@@ -45,17 +45,12 @@ interface CommandLine {
 
 /** Understands the command line, and what was probably meant by a wrong one. */
 function parseCommandLine(args: readonly string[]): CommandLine | Outcome {
-  const { tokens, positionals } = parseArguments({
-    args: [...args],
-    options,
-    allowPositionals: true,
-    strict: false,
-    tokens: true,
-  });
-  const [name, ...words] = positionals;
+  const {
+    words: [name, ...words],
+    given: tokens,
+  } = parseArguments(args, options);
   const given = new Map<string, string | true>();
   for (const token of tokens) {
-    if (token.kind !== 'option') continue;
     const { rawName, value } = token;
     const option = Object.entries(options).find(([known]) => known === token.name);
     if (!option) {

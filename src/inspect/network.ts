@@ -1,5 +1,6 @@
 import * as z from 'zod/mini';
 import { Code, CniError } from '../cni/errors.ts';
+import { parseJson } from '../kernel/json.ts';
 
 /** One plugin's configuration. */
 export type Config = Readonly<Record<string, unknown>>;
@@ -33,11 +34,11 @@ const definitionSchema = z.looseObject({
  * @throws CniError 6
  */
 export function parseNetwork(text: string): Network {
-  const value = parseJson(text);
+  const value = parseText(text);
   const definition = definitionSchema.safeParse(value);
   if (definition.success) {
     const { metadata, spec } = definition.data;
-    const config = parseJson(spec.config, '"spec.config" of the NetworkAttachmentDefinition');
+    const config = parseText(spec.config, '"spec.config" of the NetworkAttachmentDefinition');
     const named = typeof config === 'object' && config !== null ? { name: metadata.name, ...config } : config; // as Multus does
     const getsDevice = metadata.annotations?.['k8s.v1.cni.cncf.io/resourceName'] !== undefined;
     return { ...fromConfig(named), getsDevice };
@@ -59,9 +60,9 @@ function fromConfig(value: unknown): Omit<Network, 'getsDevice'> {
   );
 }
 
-function parseJson(text: string, what = 'the network configuration'): unknown {
+function parseText(text: string, what = 'the network configuration'): unknown {
   try {
-    return JSON.parse(text);
+    return parseJson(text);
   } catch (cause) {
     const hint = /^\s*(apiVersion|kind|metadata):/m.test(text)
       ? ': this is YAML; kubectl get net-attach-def NAME -o json prints it as JSON'

@@ -1,6 +1,6 @@
 import { attrs, type Decoded, message, raw, struct, u32, u8 } from './codec.ts';
 import { Errno, isErrno } from './errno.ts';
-import { NLM_F_CREATE, NLM_F_EXCL, type Rtnetlink } from './netlink.ts';
+import { decoded, NLM_F_CREATE, NLM_F_EXCL, type Rtnetlink } from './netlink.ts';
 
 // uapi/linux/rtnetlink.h
 const RTM_NEWADDR = 20;
@@ -56,7 +56,8 @@ export async function listAddresses(rtnl: Rtnetlink): Promise<LinkAddress[]> {
     header: { family: 0, prefixLength: 0, flags: 0, scope: 0, index: 0 },
     attributes: {},
   });
-  return (await rtnl.dump('list addresses', RTM_GETADDR, request)).map(toAddress);
+  const payloads = await rtnl.dump('list addresses', RTM_GETADDR, request);
+  return decoded('list addresses', () => payloads.map(toAddress));
 }
 
 /** All ones in the host part; undefined where a network has no broadcast address (IPv6, /31, /32). */

@@ -10,6 +10,11 @@ export interface Codec<T> {
   write(value: T): Uint8Array;
 }
 
+/** Bytes that are not what their codec knows, or a value that cannot be written. {@link decoded} makes an error of the kernel's of it. */
+export class CodecError extends Error {
+  override readonly name = 'CodecError';
+}
+
 interface FixedCodec<T> extends Codec<T> {
   readonly size: number;
 }
@@ -24,7 +29,7 @@ function view(bytes: Uint8Array): DataView {
 
 /** Newer kernels append fields to structs, so a longer payload is fine and a shorter one is not. */
 function need(bytes: Uint8Array, size: number): Uint8Array {
-  if (bytes.length < size) throw new RangeError(`Cannot decode ${size} bytes from ${bytes.length}`);
+  if (bytes.length < size) throw new CodecError(`Cannot decode ${size} bytes from ${bytes.length}`);
   return bytes;
 }
 
@@ -57,7 +62,7 @@ export function fixedBytes(size: number): FixedCodec<Uint8Array> {
     size,
     read: (bytes) => need(bytes, size).subarray(0, size),
     write: (value) => {
-      if (value.length > size) throw new RangeError(`Cannot encode ${value.length} bytes in ${size}`);
+      if (value.length > size) throw new CodecError(`Cannot encode ${value.length} bytes in ${size}`);
       const bytes = new Uint8Array(size);
       bytes.set(value);
       return bytes;
@@ -68,15 +73,17 @@ export function fixedBytes(size: number): FixedCodec<Uint8Array> {
 /** The whole payload as it is. */
 export const raw: Codec<Uint8Array> = { read: (bytes) => bytes, write: (value) => value };
 
-const latin1 = new TextDecoder('latin1');
-
-/** Zero-terminated text. Link names are bytes to the kernel; Latin-1 keeps each of them. */
+/** Zero-terminated text. Names are bytes to the kernel: each is one character here (Latin-1), so that none is lost on the way back. */
 export const cstring: Codec<string> = {
   read: (bytes) => {
     const end = bytes.indexOf(0);
-    return latin1.decode(end < 0 ? bytes : bytes.subarray(0, end));
+    return String.fromCharCode(...(end < 0 ? bytes : bytes.subarray(0, end)));
   },
-  write: (value) => Uint8Array.from([...value, '\0'], (char) => char.charCodeAt(0)),
+  write: (value) => {
+    if (!/^[\x01-\xff]*$/.test(value))
+      throw new CodecError(`Cannot encode ${JSON.stringify(value)}: it has characters of more than a byte`);
+    return Uint8Array.from(`${value}\0`, (char) => char.charCodeAt(0));
+  },
 };
 
 type StructOf<F extends Record<string, FixedCodec<unknown>>> = { readonly [K in keyof F]: Decoded<F[K]> };
@@ -132,7 +139,7 @@ function readAttributes(bytes: Uint8Array): RawAttribute[] {
   for (let offset = 0; offset + NLA_HDRLEN <= bytes.length;) {
     const length = data.getUint16(offset, true);
     if (length < NLA_HDRLEN || offset + length > bytes.length) {
-      throw new RangeError(
+      throw new CodecError(
         `Cannot decode attribute at ${offset}: its length ${length} does not fit in ${bytes.length}`,
       );
     }

@@ -20,15 +20,20 @@ export const Errno = {
   ENOTDIR: 20,
   EISDIR: 21,
   EINVAL: 22,
+  ENFILE: 23,
   EMFILE: 24,
+  EFBIG: 27,
   ENOSPC: 28,
   EROFS: 30,
   EPIPE: 32,
   ERANGE: 34,
+  ENAMETOOLONG: 36,
+  ENOSYS: 38,
   ELOOP: 40,
   ENODATA: 61,
   EPROTO: 71,
   EOVERFLOW: 75,
+  EMSGSIZE: 90,
   ENOPROTOOPT: 92,
   EPROTONOSUPPORT: 93,
   EOPNOTSUPP: 95,
@@ -40,6 +45,7 @@ export const Errno = {
   ENOBUFS: 105,
   ETIMEDOUT: 110,
   EHOSTUNREACH: 113,
+  EDQUOT: 122,
   ENOTSUPP: 524, // include/linux/errno.h: internal to the kernel, yet some drivers return it
 } as const;
 
@@ -72,12 +78,40 @@ export class KernelError extends Error {
   }
 }
 
-/** The error number of a {@link KernelError} or of a failed file call of Node; undefined for any other error. */
+/** What an errno says of a file; the kernel sends no words for those. */
+const fileWords: Readonly<Record<number, string>> = {
+  [Errno.EPERM]: 'not permitted',
+  [Errno.ENOENT]: 'no such file or folder',
+  [Errno.EIO]: 'input/output error',
+  [Errno.EAGAIN]: 'not now',
+  [Errno.EACCES]: 'not permitted',
+  [Errno.EBUSY]: 'in use',
+  [Errno.EEXIST]: 'it exists',
+  [Errno.ENODEV]: 'no such device',
+  [Errno.ENOTDIR]: 'a part of the path is no folder',
+  [Errno.EISDIR]: 'it is a folder',
+  [Errno.EINVAL]: 'not a usable path or value',
+  [Errno.ENFILE]: 'too many open files on this machine',
+  [Errno.EMFILE]: 'too many open files',
+  [Errno.EFBIG]: 'too large',
+  [Errno.ENOSPC]: 'no space left',
+  [Errno.EROFS]: 'read-only file system',
+  [Errno.EPIPE]: 'nobody reads it any more',
+  [Errno.ENAMETOOLONG]: 'the path is too long',
+  [Errno.ELOOP]: 'it is a symbolic link',
+  [Errno.EDQUOT]: 'the quota is used up',
+};
+
+/** A file could not be opened, read, written, ...: the operation names the file. */
+export class FileError extends KernelError {
+  constructor(operation: string, errno: number, hint: string | undefined = fileWords[errno]) {
+    super(operation, errno, hint);
+  }
+}
+
+/** The error number of a {@link KernelError}; undefined for any other error. */
 export function errnoOf(error: unknown): number | undefined {
-  if (error instanceof KernelError) return error.errno;
-  if (error instanceof Error && 'errno' in error && typeof error.errno === 'number')
-    return Math.abs(error.errno);
-  return undefined;
+  return error instanceof KernelError ? error.errno : undefined;
 }
 
 /** True if the error carries one of these error numbers. */

@@ -1,111 +1,90 @@
-import {
-  closeSync,
-  constants,
-  existsSync,
-  fsyncSync,
-  futimesSync,
-  lstatSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  realpathSync,
-  renameSync,
-  statSync,
-  unlinkSync,
-  writeSync,
-} from 'node:fs';
-import { dirname } from 'node:path';
-import { Errno, isErrno } from './errno.ts';
-import { native } from './native.ts';
+import { Errno, FileError, isErrno } from './errno.ts';
+import { isRegular, system } from './system.ts';
 
-/** Runs a file call; undefined if there is no such file. */
-function ifExists<T>(call: () => T): T | undefined {
-  try {
-    return call();
-  } catch (error) {
-    if (isErrno(error, Errno.ENOENT, Errno.ENOTDIR)) return undefined;
-    throw error;
-  }
-}
+/** Nothing that we read is longer: our own files, those of the kernel, and the records that other plugins keep. */
+const maxFileBytes = 16 * 1024 * 1024;
 
 export function exists(path: string): boolean {
-  return existsSync(path);
+  return system.access(path, 0);
 }
 
-/** Text of a file; undefined if there is none. */
+/** Text of a file; undefined if there is none. @throws FileError */
 export function readFile(path: string): string | undefined {
-  return ifExists(() => readFileSync(path, 'utf8'));
+  return system.readFile(path, maxFileBytes);
 }
 
-/** Everything on stdin. */
-export function readStdin(): string {
-  return readFileSync(0, 'utf8');
-}
-
-/** Sorted names in a folder; none if there is no such folder. */
+/** Sorted names in a folder; none if there is no such folder. @throws FileError */
 export function listFolder(path: string): string[] {
-  return ifExists(() => readdirSync(path))?.sort() ?? [];
+  return system.readFolder(path)?.sort() ?? [];
 }
 
 /** Time of the last change in ms since 1970; undefined if there is no such file. */
 export function modifiedMs(path: string): number | undefined {
-  return ifExists(() => statSync(path).mtimeMs);
+  return system.stat(path)?.modifiedMs;
 }
 
-export function makeFolder(path: string): void {
-  mkdirSync(path, { recursive: true, mode: 0o700 });
+function parent(path: string): string {
+  return path.slice(0, path.lastIndexOf('/')) || '/';
 }
 
-/** @throws the file call's error if nothing can be written into the folder, which is made if it is missing */
+/** Makes a folder, and those above it. @throws FileError */
+export function makeFolder(path: string, mode = 0o700): void {
+  try {
+    system.mkdir(path, mode);
+  } catch (error) {
+    if (!isErrno(error, Errno.ENOENT)) throw error;
+    makeFolder(parent(path), mode);
+    system.mkdir(path, mode);
+  }
+}
+
+/** @throws FileError if nothing can be written into the folder, which is made if it is missing */
 export function checkWritable(folder: string): void {
   makeFolder(folder);
-  const probe = `${folder}/.probe.${process.pid}`;
-  closeSync(openSync(probe, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600));
-  unlinkSync(probe);
+  const probe = `${folder}/.probe`;
+  removeFile(probe); // of a run that was killed here
+  system.close(system.open(probe, system.O_WRONLY | system.O_CREAT | system.O_NOFOLLOW, 0o600));
+  removeFile(probe);
 }
 
-/** Removes a file, if it is there. Node's rmSync() would load a module for folders first. */
+/** Removes a file, if it is there. @throws FileError */
 export function removeFile(path: string): void {
-  ifExists(() => unlinkSync(path));
+  system.unlink(path);
 }
 
+/** @throws FileError */
 export function moveFile(from: string, to: string): void {
-  renameSync(from, to);
-}
-
-function syncFolder(path: string): void {
-  const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY);
-  try {
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
-  }
+  system.rename(from, to);
 }
 
 /** What a writer that died leaves beside the file. The next one writes over it. */
 export const unfinished = '.tmp';
 
 /**
- * Writes a file, of which there is one writer at a time, so that a reader, and after a crash the disk, has the old content or the new, never a part.
- * @param durable also survive a power failure: costs two fsyncs
+ * Writes a file, of which there is one writer at a time, so that a reader, and after a power failure the disk, has the old content or the
+ * new, never a part. Not every file system writes data before the name that leads to it (ext4 does on renaming over a file, XFS does not).
+ * @param durable also have the new content after a power failure from here on: another flush, of the folder
+ * @throws FileError
  */
 export function writeFileAtomically(path: string, text: string, durable: boolean, mode = 0o600): void {
   const temporary = `${path}${unfinished}`;
-  const fd = openSync(
-    temporary,
-    constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_NOFOLLOW,
-    mode,
-  );
+  const { O_WRONLY, O_CREAT, O_TRUNC, O_NOFOLLOW, O_RDONLY, O_DIRECTORY } = system;
+  const fd = system.open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, mode);
   try {
-    const bytes = Buffer.from(text);
-    for (let written = 0; written < bytes.length;) written += writeSync(fd, bytes, written);
-    if (durable) fsyncSync(fd);
+    system.fchmod(fd, mode); // one that was left may have another
+    system.writeText(fd, text);
+    system.fdatasync(fd);
   } finally {
-    closeSync(fd);
+    system.close(fd);
   }
-  renameSync(temporary, path);
-  if (durable) syncFolder(dirname(path));
+  system.rename(temporary, path);
+  if (!durable) return;
+  const folder = system.open(parent(path), O_RDONLY | O_DIRECTORY);
+  try {
+    system.fsync(folder);
+  } finally {
+    system.close(folder);
+  }
 }
 
 /** A path of a configuration that leads to where whoever wrote it must not reach. */
@@ -116,38 +95,86 @@ export class PathRefused extends Error {
 /**
  * Confines a path that comes from a network configuration, whose author need not own the node: it must lie below one of the roots, no
  * symbolic link may stand on the way, and what is there must be a regular file. Missing folders are made.
- * @returns the path to use
- * @throws PathRefused
+ * @param use is given the path to use: through a descriptor of the folder, so that nobody can put a link in its way meanwhile, and, for
+ * later, the plain one
+ * @throws PathRefused, FileError
  */
-export function confine(path: string, roots: readonly string[]): string {
+export function confined<T>(
+  path: string,
+  roots: readonly string[],
+  use: (place: string, plain: string) => T,
+): T {
   const root = roots.find((candidate) => path.startsWith(`${candidate}/`));
-  const steps = root === undefined ? [] : path.slice(root.length + 1).split('/').filter((step) => step !== '' && step !== '.'); // prettier-ignore
-  if (root === undefined || steps.length === 0 || steps.includes('..')) {
+  const below = root === undefined ? [] : path.slice(root.length + 1).split('/');
+  const steps = below.filter((step) => step !== '' && step !== '.');
+  const name = steps.pop();
+  if (root === undefined || name === undefined || name === '..' || steps.includes('..'))
     throw new PathRefused(`"${path}" is not a file below ${roots.join(' or ')}`);
-  }
-  mkdirSync(root, { recursive: true, mode: 0o755 });
-  let place = realpathSync(root);
-  for (const [i, step] of steps.entries()) {
-    place = `${place}/${step}`;
-    const isLast = i === steps.length - 1;
-    const found = lstatSync(place, { throwIfNoEntry: false });
-    if (!found && !isLast) mkdirSync(place, { mode: 0o755 });
-    if (found && !(isLast ? found.isFile() : found.isDirectory())) {
-      throw new PathRefused(
-        `"${path}" leads over "${place}", which is no ${isLast ? 'regular file' : 'folder'}`,
-      );
+  makeFolder(root, 0o755);
+  let plain = system.realpath(root) ?? root;
+  let folder = system.open(plain, system.O_PATH | system.O_DIRECTORY);
+  const refuse = (wanted: string) =>
+    new PathRefused(`"${path}" leads over "${plain}", which is no ${wanted}`);
+  const place = (step: string) => `/proc/self/fd/${folder}/${step}`;
+  try {
+    for (const step of steps) {
+      plain = `${plain}/${step}`;
+      system.mkdir(place(step), 0o755);
+      const next = openStep(place(step), system.O_DIRECTORY);
+      if (next === undefined) throw refuse('folder');
+      system.close(folder);
+      folder = next;
     }
+    plain = `${plain}/${name}`;
+    if (!isFileOrNothing(place(name))) throw refuse('regular file');
+    return use(place(name), plain);
+  } catch (error) {
+    if (!(error instanceof FileError)) throw error;
+    throw new FileError(
+      error.operation.replace(/\/proc\/self\/fd\/\d+\/\S*/, plain),
+      error.errno,
+      error.hint,
+    );
+  } finally {
+    system.close(folder);
   }
-  return place;
 }
 
-/** Writes to a kernel file that takes one value (procfs, sysfs). */
-export function writeValue(path: string, value: string): void {
-  const fd = openSync(path, constants.O_WRONLY);
+/** Opens what stands at a path, without following a link there; undefined if it is a link or of another kind. */
+function openStep(place: string, flags: number): number | undefined {
   try {
-    writeSync(fd, value);
+    return system.open(place, system.O_PATH | system.O_NOFOLLOW | flags);
+  } catch (error) {
+    if (isErrno(error, Errno.ENOTDIR, Errno.ELOOP)) return undefined;
+    throw error;
+  }
+}
+
+function isFileOrNothing(place: string): boolean {
+  let fd: number | undefined;
+  try {
+    fd = openStep(place, 0);
+    return fd !== undefined && isRegular(system.fstat(fd));
+  } catch (error) {
+    if (isErrno(error, Errno.ENOENT)) return true;
+    throw error;
   } finally {
-    closeSync(fd);
+    if (fd !== undefined) system.close(fd);
+  }
+}
+
+/** {@link confined}, for a path that is used later. */
+export function confine(path: string, roots: readonly string[]): string {
+  return confined(path, roots, (_, plain) => plain);
+}
+
+/** Writes to a kernel file that takes one value (procfs, sysfs). @throws FileError */
+export function writeValue(path: string, value: string): void {
+  const fd = system.open(path, system.O_WRONLY);
+  try {
+    system.writeText(fd, value);
+  } finally {
+    system.close(fd);
   }
 }
 
@@ -161,27 +188,29 @@ export class FileLock {
     this.fd = fd;
   }
 
-  /** Takes the lock; undefined if somebody else kept it for timeoutMs (0: do not wait). The file stays when the lock is given back. */
+  /**
+   * Takes the lock; undefined if somebody else kept it for timeoutMs (0: do not wait). The file stays when the lock is given back.
+   * @throws FileError
+   */
   static take(path: string, timeoutMs: number): FileLock | undefined {
-    const fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
+    const fd = system.open(path, system.O_RDWR | system.O_CREAT | system.O_NOFOLLOW, 0o600);
     try {
-      if (native.flock(fd, timeoutMs)) return new FileLock(path, fd);
+      if (system.flock(fd, timeoutMs)) return new FileLock(path, fd);
     } catch (error) {
-      closeSync(fd);
+      system.close(fd);
       throw error;
     }
-    closeSync(fd);
+    system.close(fd);
     return undefined;
   }
 
   /** Sets the file's modification time to now. */
   touch(): void {
-    const now = new Date();
-    futimesSync(this.fd, now, now);
+    system.touch(this.fd);
   }
 
   /** Gives the lock back. */
   [Symbol.dispose](): void {
-    closeSync(this.fd);
+    system.close(this.fd);
   }
 }

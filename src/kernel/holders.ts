@@ -1,7 +1,8 @@
-import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
-import { errnoOf } from './errno.ts';
+import { FileError } from './errno.ts';
+import { listFolder, readFile } from './files.ts';
+import { isCharacterDevice, system } from './system.ts';
 
-/** A process that holds something: its id and the name of its program. */
+/** A process that holds something: its id and the name of its program, which the process chooses itself (see printable.ts). */
 export interface Holder {
   readonly pid: number;
   readonly program: string;
@@ -12,25 +13,25 @@ function quietly<T>(look: () => T): T | undefined {
   try {
     return look();
   } catch (error) {
-    if (errnoOf(error) === undefined) throw error;
-    return undefined;
+    if (error instanceof FileError) return undefined;
+    throw error;
   }
 }
 
 function processes(): number[] {
-  return readdirSync('/proc')
+  return listFolder('/proc')
     .filter((name) => /^\d+$/.test(name))
     .map(Number);
 }
 
 function holder(pid: number): Holder {
-  return { pid, program: quietly(() => readFileSync(`/proc/${pid}/comm`, 'utf8').trim()) ?? '?' };
+  return { pid, program: quietly(() => readFile(`/proc/${pid}/comm`)?.trim()) ?? '?' };
 }
 
 /** "244:0", as sysfs has it, of a character device that a link of /proc leads to. */
 function deviceNumber(path: string): string | undefined {
-  const stat = quietly(() => statSync(path));
-  if (!stat?.isCharacterDevice()) return undefined;
+  const stat = quietly(() => system.stat(path));
+  if (!stat || !isCharacterDevice(stat)) return undefined;
   const major = (stat.rdev >>> 8) & 0xfff;
   const minor = (stat.rdev & 0xff) | ((stat.rdev >>> 12) & 0xfff00);
   return `${major}:${minor}`;
@@ -44,9 +45,9 @@ export function holdersOfDevices(numbers: readonly string[]): ReadonlyMap<string
   const found = new Map<string, Holder[]>(numbers.map((number) => [number, []]));
   if (numbers.length === 0) return found;
   for (const pid of processes()) {
-    const fds = (quietly(() => readdirSync(`/proc/${pid}/fd`)) ?? []).map((fd) => `/proc/${pid}/fd/${fd}`);
+    const fds = (quietly(() => listFolder(`/proc/${pid}/fd`)) ?? []).map((fd) => `/proc/${pid}/fd/${fd}`);
     // Only few descriptors lead to /dev, and a stat of one that leads to a dead network mount would hang.
-    const devices = fds.filter((fd) => quietly(() => readlinkSync(fd))?.startsWith('/dev/'));
+    const devices = fds.filter((fd) => quietly(() => system.readlink(fd))?.startsWith('/dev/'));
     for (const number of new Set(devices.map(deviceNumber))) found.get(number ?? '')?.push(holder(pid));
   }
   return found;
@@ -64,13 +65,13 @@ export interface HeldNetns {
 export function listNetns(): HeldNetns[] {
   const found = new Map<number, { path: string; inode: number; holders: Holder[] }>();
   const see = (path: string) => {
-    const inode = quietly(() => statSync(path).ino);
+    const inode = quietly(() => system.stat(path))?.inode;
     if (inode === undefined) return undefined;
     const known = found.get(inode) ?? { path, inode, holders: [] };
     found.set(inode, known);
     return known;
   };
-  for (const name of quietly(() => readdirSync('/run/netns')) ?? []) see(`/run/netns/${name}`);
+  for (const name of quietly(() => listFolder('/run/netns')) ?? []) see(`/run/netns/${name}`);
   for (const pid of processes()) see(`/proc/${pid}/ns/net`)?.holders.push(holder(pid));
   return [...found.values()];
 }

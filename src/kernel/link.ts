@@ -15,7 +15,7 @@ import {
   u8,
 } from './codec.ts';
 import { Errno, isErrno } from './errno.ts';
-import type { Rtnetlink } from './netlink.ts';
+import { decoded, type Rtnetlink } from './netlink.ts';
 
 // uapi/linux/rtnetlink.h
 const RTM_GETLINK = 18;
@@ -147,6 +147,7 @@ async function get(
   operation: string,
   index: number,
   attributes: Parameters<typeof linkMessage.write>[0]['attributes'],
+  unreadable?: string,
 ) {
   try {
     const [payload] = await rtnl.request(
@@ -154,7 +155,7 @@ async function get(
       RTM_GETLINK,
       linkMessage.write({ header: header(index), attributes }),
     );
-    return payload && toLink(payload);
+    return payload && decoded(operation, () => toLink(payload), unreadable);
   } catch (error) {
     if (isErrno(error, Errno.ENODEV)) return undefined;
     throw error;
@@ -169,12 +170,16 @@ export function getLinkByName(rtnl: Rtnetlink, ifname: string): Promise<Link | u
   });
 }
 
+/**
+ * Before Linux 6.5 the settings come with statistics, 296 bytes a VF instead of 196: from 222 VFs on they are longer than an attribute can
+ * be, and its length is that modulo 65536.
+ */
+const tooManyVfs = 'too many VFs for one answer: before Linux 6.5 the kernel can tell of 221 at most';
+
 /** A PF with the settings of all its VFs; undefined if there is no such link. */
 export function getLinkWithVfs(rtnl: Rtnetlink, ifname: string): Promise<Link | undefined> {
-  return get(rtnl, `read VF settings of ${ifname}`, 0, {
-    extMask: RTEXT_FILTER_VF | RTEXT_FILTER_SKIP_STATS,
-    ifname,
-  });
+  const extMask = RTEXT_FILTER_VF | RTEXT_FILTER_SKIP_STATS;
+  return get(rtnl, `read VF settings of ${ifname}`, 0, { extMask, ifname }, tooManyVfs);
 }
 
 /** The link with that index; undefined if there is none (any more). */
@@ -185,7 +190,8 @@ export function getLink(rtnl: Rtnetlink, ifindex: number): Promise<Link | undefi
 /** All links of the namespace. */
 export async function listLinks(rtnl: Rtnetlink): Promise<Link[]> {
   const request = linkMessage.write({ header: header(0), attributes: { extMask: RTEXT_FILTER_SKIP_STATS } });
-  return (await rtnl.dump('list links', RTM_GETLINK, request)).map(toLink);
+  const payloads = await rtnl.dump('list links', RTM_GETLINK, request);
+  return decoded('list links', () => payloads.map(toLink));
 }
 
 /** What one RTM_SETLINK can change of a link. The kernel applies namespace, MAC, MTU, name, flags in this order and is not atomic. */

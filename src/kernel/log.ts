@@ -1,8 +1,7 @@
-import { closeSync, constants, fstatSync, openSync, renameSync, statSync, writeSync } from 'node:fs';
 import { nowMs, uptimeMs } from './clock.ts';
-import { Errno, isErrno } from './errno.ts';
-import { confine } from './files.ts';
-import { native } from './native.ts';
+import { confined, PathRefused } from './files.ts';
+import { printable } from './printable.ts';
+import { system } from './system.ts';
 
 export const logLevels = ['panic', 'error', 'warning', 'info', 'debug'] as const;
 export type LogLevel = (typeof logLevels)[number];
@@ -64,7 +63,8 @@ export class Log {
     };
     try {
       // One write per line, so that the lines of several processes do not mix.
-      writeSync(this.#fd, `${this.#format === 'json' ? JSON.stringify(all) : toText(all)}\n`);
+      const line = printable(this.#format === 'json' ? JSON.stringify(all) : toText(all));
+      system.writeText(this.#fd, `${line}\n`);
     } catch {
       // A full disk or a closed stderr must not fail a pod.
     }
@@ -107,41 +107,68 @@ const logRoots = ['/var/log'];
 const maxBytes = 100 * 1024 * 1024;
 const keptFiles = 5;
 
+/** What every line of ours has, and every line of the Go plugin. */
+const ourMark = /^[^\n]*\bcniName"?[=:]"sriov-cni"/;
+/** Enough of a file for its first line. */
+const headBytes = 4096;
+
 function open(place: string): number {
-  const { O_WRONLY, O_APPEND, O_CREAT, O_NOFOLLOW } = constants;
-  return openSync(place, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW, 0o644);
+  return system.open(place, system.O_RDWR | system.O_APPEND | system.O_CREAT | system.O_NOFOLLOW, 0o644);
 }
 
-/** Opens a log file for appending; one that has grown too big is put aside before. @throws PathRefused; the file call's error */
-export function openLogFile(path: string): number {
-  return openRotated(confine(path, logRoots), maxBytes);
+/** The beginning of an open file. What we append goes to its end all the same. */
+function head(fd: number): string {
+  return system.readText(fd, headBytes, 1);
 }
 
-/** {@link openLogFile} of a path that is known to be harmless. */
-export function openRotated(place: string, limitBytes: number): number {
-  const fd = open(place);
-  if (fstatSync(fd).size < limitBytes) return fd;
+/**
+ * Opens a log file for appending; one of ours that has grown too big is put aside before.
+ * @throws PathRefused also for a file that is no text: a journal or a database must not be written to; FileError
+ */
+export function openLogFile(
+  path: string,
+  roots: readonly string[] = logRoots,
+  limitBytes = maxBytes,
+): number {
+  return confined(path, roots, (place) => {
+    const fd = open(place);
+    const begin = head(fd);
+    if (begin.includes('\0')) {
+      system.close(fd);
+      throw new PathRefused(`"${path}" is not a text file`);
+    }
+    if (system.fstat(fd).size < limitBytes || !ourMark.test(begin)) return fd;
+    try {
+      rotate(place, fd);
+      return open(place);
+    } finally {
+      system.close(fd);
+    }
+  });
+}
+
+/** Whether a file is a log of ours: its first line is. Whoever names a file in a network configuration need not own it. */
+function isOurs(place: string): boolean {
+  const fd = system.open(place, system.O_RDONLY | system.O_NOFOLLOW);
   try {
-    rotate(place, fd);
-    return open(place);
+    return ourMark.test(head(fd));
   } finally {
-    closeSync(fd);
+    system.close(fd);
   }
 }
 
 /**
- * FILE.4 becomes FILE.5 and so on, FILE becomes FILE.1. Any number of processes may do this at once: only who has the lock of the file
- * that still is FILE does, and FILE itself goes last, so the next one can begin only when this is over. Who has FILE open goes on writing
- * into FILE.1: no line is lost.
+ * FILE.4 becomes FILE.5 and so on, FILE becomes FILE.1; unless one of them is not ours. Any number of processes may do this at once: only
+ * who has the lock of the file that still is FILE does, and FILE itself goes last, so the next one can begin only when this is over. Who
+ * has FILE open goes on writing into FILE.1: no line is lost.
  */
 function rotate(place: string, fd: number): void {
-  if (!native.flock(fd, 0)) return; // another process is doing it
-  if (statSync(place, { throwIfNoEntry: false })?.ino !== fstatSync(fd).ino) return; // has done it
-  for (let n = keptFiles - 1; n >= 0; n--) {
-    try {
-      renameSync(n === 0 ? place : `${place}.${n}`, `${place}.${n + 1}`);
-    } catch (error) {
-      if (!isErrno(error, Errno.ENOENT)) throw error;
-    }
-  }
+  if (!system.flock(fd, 0)) return; // another process is doing it
+  if (system.stat(place)?.inode !== system.fstat(fd).inode) return; // has done it
+  const numbered = (n: number) => (n === 0 ? place : `${place}.${n}`);
+  const there = Array.from({ length: keptFiles + 1 }, (_, n) => n).filter((n) =>
+    system.access(numbered(n), 0),
+  );
+  if (!there.every((n) => isOurs(numbered(n)))) return;
+  for (const n of there.reverse()) if (n < keptFiles) system.rename(numbered(n), numbered(n + 1));
 }

@@ -1,12 +1,17 @@
-import { createNetlink, type NetlinkSocket as PackageSocket } from 'netlink/dist/netlink.js';
 import { nowMs } from './clock.ts';
-import { cstring, attrs, raw } from './codec.ts';
+import { attrs, type Codec, CodecError, cstring, raw } from './codec.ts';
 import { Errno, KernelError } from './errno.ts';
-import { native } from './native.ts';
+// The static executable has netlink-direct.ts here (build/static.ts).
+import { openSocket } from './netlink-package.ts';
 
 // uapi/linux/netlink.h
-const NETLINK_ROUTE = 0;
+const NLMSG_HDRLEN = 16;
 const NLMSG_ERROR = 2;
+const NLMSG_DONE = 3;
+/** Types below this are netlink's own. */
+const NLMSG_MIN_TYPE = 16;
+const NLM_F_REQUEST = 1;
+const NLM_F_ACK = 4;
 export const NLM_F_DUMP_INTR = 0x10;
 export const NLM_F_CAPPED = 0x100;
 export const NLM_F_ACK_TLVS = 0x200;
@@ -23,6 +28,55 @@ const requestTimeoutMs = 10_000;
 /** A dump that the kernel marks as interrupted (objects changed meanwhile) is asked for again so many times. */
 const dumpTries = 5;
 
+/** What carries datagrams to the kernel and back: an rtnetlink socket of the namespace in which it was opened. */
+export interface Socket {
+  /** @throws KernelError */
+  send(bytes: Uint8Array): void;
+  /** Waits until something is there to be taken, or another wait() has ended for that reason, or timeoutMs are over. @throws KernelError */
+  wait(timeoutMs: number): Promise<void> | void;
+  /** The next datagram of the kernel's. Notifications that did not fit into the socket's buffer are lost without a word. */
+  take(): Uint8Array | undefined;
+  /** Enters or leaves a multicast group (enum rtnetlink_groups). @throws KernelError */
+  setMembership(group: number, isMember: boolean): void;
+  close(): void;
+}
+
+interface Message {
+  readonly type: number;
+  readonly flags: number;
+  readonly seq: number;
+  readonly payload: Uint8Array;
+}
+
+/** The messages of a datagram (struct nlmsghdr). */
+function messagesOf(datagram: Uint8Array): Message[] {
+  const messages: Message[] = [];
+  const data = new DataView(datagram.buffer, datagram.byteOffset, datagram.byteLength);
+  for (let offset = 0; offset + NLMSG_HDRLEN <= datagram.length;) {
+    const length = data.getUint32(offset, true);
+    if (length < NLMSG_HDRLEN || offset + length > datagram.length) break; // the kernel sends no such thing
+    messages.push({
+      type: data.getUint16(offset + 4, true),
+      flags: data.getUint16(offset + 6, true),
+      seq: data.getUint32(offset + 8, true),
+      payload: datagram.subarray(offset + NLMSG_HDRLEN, offset + length),
+    });
+    offset += (length + 3) & ~3;
+  }
+  return messages;
+}
+
+function format(type: number, flags: number, seq: number, payload: Uint8Array): Uint8Array {
+  const bytes = new Uint8Array(NLMSG_HDRLEN + payload.length);
+  const data = new DataView(bytes.buffer);
+  data.setUint32(0, bytes.length, true);
+  data.setUint16(4, type, true);
+  data.setUint16(6, flags, true);
+  data.setUint32(8, seq, true);
+  bytes.set(payload, NLMSG_HDRLEN);
+  return bytes;
+}
+
 /** enum nlmsgerr_attrs; offset, cookie and policy are of no use to us. */
 const errorAttributes = attrs({ message: [1, cstring], offset: [2, raw] });
 
@@ -35,23 +89,39 @@ export function readError(payload: Uint8Array, flags: number): { errno: number; 
   return { errno, hint: errorAttributes.read(payload.subarray(4 + echoed)).message };
 }
 
+/** The errno of a dump (0: it is complete) and a text: netlink_dump_done(). */
+function readDone(payload: Uint8Array, flags: number): { errno: number; hint: string | undefined } {
+  if (payload.length < 4) return { errno: 0, hint: undefined };
+  const errno = -new DataView(payload.buffer, payload.byteOffset, 4).getInt32(0, true);
+  return {
+    errno,
+    hint: flags & NLM_F_ACK_TLVS ? errorAttributes.read(payload.subarray(4)).message : undefined,
+  };
+}
+
+/** What has come of an answer. */
+interface Answer {
+  /** GET requests only are answered by objects. */
+  readonly isGet: boolean;
+  readonly objects: Message[];
+  /** The message that ends it: an acknowledgement, a refusal, or the end of a dump. */
+  last: Message | undefined;
+}
+
 /**
- * An rtnetlink socket. It belongs for life to the network namespace in which it was opened, so nothing ever has to run inside a
- * namespace: whoever holds the socket acts there.
- *
- * The netlink package carries the socket, sequence numbers and the parts of a dump; its message layer is wrong for VFs
- * (docs/netlink.md), so payloads are bytes here and codecs are ours.
+ * Requests over an rtnetlink socket. It belongs for life to the network namespace in which it was opened, so nothing ever has to run
+ * inside a namespace: whoever holds the socket acts there.
  */
 export class Rtnetlink {
-  readonly #socket: PackageSocket;
+  readonly #socket: Socket;
+  #seq = 0;
+  readonly #answers = new Map<number, Answer>();
+  /** Notifications of multicast groups so far. */
+  #notices = 0;
 
   /** Opens the socket in the current namespace of the calling thread. */
-  constructor() {
-    this.#socket = createNetlink(NETLINK_ROUTE);
-    // An 'error' event without a listener would throw inside the package's C++ callback, which aborts the process. A request that gets
-    // no answer fails by its timeout.
-    this.#socket.on('error', () => undefined);
-    native.extendedAck(this.#socket.address().port);
+  constructor(socket: Socket = openSocket()) {
+    this.#socket = socket;
   }
 
   /**
@@ -60,24 +130,28 @@ export class Rtnetlink {
    * @throws KernelError if the kernel refuses
    */
   async request(operation: string, type: number, payload: Uint8Array, flags = 0): Promise<Uint8Array[]> {
-    const [replies] = await this.#socket
-      .request(type, Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength), {
-        flags,
-        timeout: requestTimeoutMs,
-        checkError: false,
-      })
-      .catch(() => {
-        throw new KernelError(operation, Errno.ETIMEDOUT, 'no answer from the kernel');
-      });
-    for (const reply of replies) {
-      if (reply.type !== NLMSG_ERROR) continue;
-      const { errno, hint } = readError(reply.data, reply.flags);
-      if (errno !== 0) throw new KernelError(operation, errno, hint);
-      return [];
+    const seq = (this.#seq = (this.#seq % 0xffff_fffe) + 1); // 0 is that of notifications
+    const answer: Answer = { isGet: (type & 3) === 2, objects: [], last: undefined };
+    this.#answers.set(seq, answer);
+    try {
+      this.#socket.send(format(type, flags | NLM_F_REQUEST | NLM_F_ACK, seq, payload));
+      const deadline = nowMs() + requestTimeoutMs;
+      while (!answer.last) {
+        const leftMs = deadline - nowMs();
+        if (leftMs <= 0) throw new KernelError(operation, Errno.ETIMEDOUT, 'no answer from the kernel');
+        await this.#pump(leftMs);
+      }
+    } finally {
+      this.#answers.delete(seq);
     }
-    if (flags & NLM_F_DUMP && replies.some((reply) => reply.flags & NLM_F_DUMP_INTR))
+    const { last, objects } = answer;
+    const read = last.type === NLMSG_ERROR ? readError : readDone;
+    const { errno, hint } = decoded(operation, () => read(last.payload, last.flags));
+    if (errno !== 0) throw new KernelError(operation, errno, hint);
+    // Where the change came in the last part, only the end tells.
+    if ([last, ...objects].some((message) => message.flags & NLM_F_DUMP_INTR) && flags & NLM_F_DUMP)
       throw new InterruptedDump(operation);
-    return replies.map((reply) => reply.data);
+    return objects.map((message) => message.payload);
   }
 
   /** All objects of a kind. */
@@ -100,31 +174,41 @@ export class Rtnetlink {
     timeoutMs: number,
     look: () => Promise<T | undefined> | T | undefined,
   ): Promise<T | undefined> {
-    let changed = () => {};
-    const notice = (messages: readonly { type: number }[]) => {
-      if (messages.some(({ type }) => type !== NLMSG_ERROR)) changed(); // acknowledgements come this way, too
-    };
-    const lost = () => changed();
-    this.#socket.addMembership(group);
-    this.#socket.on('message', notice);
-    this.#socket.on('error', lost);
-    this.#socket.ref();
+    this.#socket.setMembership(group, true);
     try {
       const deadline = nowMs() + timeoutMs;
       for (;;) {
-        const change = new Promise<void>((resolve) => (changed = resolve));
+        const seen = this.#notices;
         const found = await look();
-        const leftMs = deadline - nowMs();
-        if (found !== undefined || leftMs <= 0) return found;
-        let timer;
-        await Promise.race([change, new Promise((resolve) => (timer = setTimeout(resolve, leftMs)))]);
-        clearTimeout(timer);
+        if (found !== undefined) return found;
+        while (this.#notices === seen) {
+          const leftMs = deadline - nowMs();
+          if (leftMs <= 0) return undefined;
+          await this.#pump(leftMs);
+        }
       }
     } finally {
-      this.#socket.unref();
-      this.#socket.off('message', notice);
-      this.#socket.off('error', lost);
-      this.#socket.dropMembership(group);
+      this.#socket.setMembership(group, false);
+    }
+  }
+
+  /** Waits for datagrams and hands out what is in them. */
+  async #pump(timeoutMs: number): Promise<void> {
+    await this.#socket.wait(timeoutMs);
+    for (let received; (received = this.#socket.take());) {
+      for (const message of messagesOf(received)) this.#sort(message);
+    }
+  }
+
+  #sort(message: Message): void {
+    const { type, seq } = message;
+    const answer = this.#answers.get(seq);
+    if (type >= NLMSG_MIN_TYPE) {
+      // A notification of what a request of ours has changed carries that one's number.
+      if (answer?.isGet) answer.objects.push(message);
+      else this.#notices++;
+    } else if (answer && (type === NLMSG_ERROR || type === NLMSG_DONE)) {
+      answer.last = message;
     }
   }
 
@@ -141,4 +225,19 @@ class InterruptedDump extends KernelError {
   constructor(operation: string) {
     super(operation, Errno.EAGAIN, 'the kernel kept changing what was listed');
   }
+}
+
+/** Reads an answer. @throws KernelError if it is not what we know */
+export function decoded<T>(operation: string, read: () => T, hint?: string): T {
+  try {
+    return read();
+  } catch (error) {
+    if (!(error instanceof CodecError)) throw error;
+    throw new KernelError(operation, Errno.EMSGSIZE, hint ?? error.message);
+  }
+}
+
+/** {@link decoded} objects of one kind. */
+export function decodedAll<T>(operation: string, codec: Codec<T>, payloads: readonly Uint8Array[]): T[] {
+  return decoded(operation, () => payloads.map((payload) => codec.read(payload)));
 }

@@ -1,7 +1,6 @@
-import { closeSync, constants, fstatSync, openSync, statfsSync } from 'node:fs';
 import { NotANetns } from './errno.ts';
 import { Rtnetlink } from './netlink.ts';
-import { native } from './native.ts';
+import { system } from './system.ts';
 
 /** NSFS_MAGIC (uapi/linux/magic.h) */
 const NSFS_MAGIC = 0x6e736673;
@@ -26,19 +25,19 @@ export class Netns {
   private constructor(path: string, fd: number) {
     this.path = path;
     this.fd = fd;
-    const inside = this.#enter(() => ({ rtnl: new Rtnetlink(), cookie: native.netnsCookie() }));
+    const inside = this.#enter(() => ({ rtnl: new Rtnetlink(), cookie: system.netnsCookie() }));
     this.rtnl = inside.rtnl;
-    this.identity = { cookie: inside.cookie || undefined, inode: fstatSync(fd).ino };
+    this.identity = { cookie: inside.cookie || undefined, inode: system.fstat(fd).inode };
   }
 
-  /** @throws NotANetns, or the file call's error (ENOENT) */
+  /** @throws NotANetns, FileError (ENOENT) */
   static open(path: string): Netns {
-    const fd = openSync(path, constants.O_RDONLY);
+    const fd = system.open(path, system.O_RDONLY);
     try {
-      if (statfsSync(`/proc/self/fd/${fd}`).type !== NSFS_MAGIC) throw new NotANetns(path);
+      if (system.fstatfs(fd) !== NSFS_MAGIC) throw new NotANetns(path);
       return new Netns(path, fd);
     } catch (error) {
-      closeSync(fd);
+      system.close(fd);
       throw error;
     }
   }
@@ -57,22 +56,22 @@ export class Netns {
   }
 
   #enter<T>(call: () => T): T {
-    const home = openSync('/proc/thread-self/ns/net', constants.O_RDONLY);
+    const home = system.open('/proc/thread-self/ns/net', system.O_RDONLY);
     try {
-      native.setns(this.fd);
+      system.setns(this.fd);
       try {
         return call();
       } finally {
-        native.setns(home);
+        system.setns(home);
       }
     } finally {
-      closeSync(home);
+      system.close(home);
     }
   }
 
   [Symbol.dispose](): void {
     this.rtnl.close();
-    closeSync(this.fd);
+    system.close(this.fd);
   }
 }
 

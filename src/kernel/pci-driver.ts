@@ -1,5 +1,5 @@
 import { KernelError } from './errno.ts';
-import { native } from './native.ts';
+import { system, writerErrno } from './system.ts';
 import type { Sysfs } from './sysfs.ts';
 
 /** Binding of PCI devices to drivers. Everything here is synchronous in the kernel: when a write returns, it has happened. */
@@ -31,9 +31,11 @@ export function unbindDriver(sys: Sysfs, pci: string): void {
  */
 export function unbindWithin(sys: Sysfs, pci: string, timeoutMs: number, keptFd: number): boolean {
   const path = `${sys.root}/${device(pci)}/driver/unbind`;
-  const errno = native.wait(native.writeInChild(path, pci, keptFd), timeoutMs);
+  const code = system.wait(system.writeInChild(path, pci, keptFd), timeoutMs);
+  if (code < 0) return false;
+  const errno = writerErrno(code);
   if (errno > 0) throw new KernelError(`unbind ${pci} from its driver`, errno);
-  return errno === 0;
+  return true;
 }
 
 /** Gives the device to a driver that knows it by its IDs or by driver_override. @throws the probe's error */

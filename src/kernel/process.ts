@@ -1,5 +1,4 @@
-import { accessSync, closeSync, constants, readFileSync, statSync, writeSync } from 'node:fs';
-import { native } from './native.ts';
+import { isRegular, system } from './system.ts';
 
 /** A program that we started and that is killed if we die. */
 export interface Child {
@@ -7,9 +6,23 @@ export interface Child {
   readonly stdout: number;
 }
 
+/** How a program ended. */
+export interface Ended {
+  /** 128 + signal if it was killed. */
+  readonly code: number;
+  /** What it wrote, up to {@link maxOutputBytes}. */
+  readonly stdout: string;
+  /** Whether it wrote more than that. */
+  readonly isCut: boolean;
+}
+
+/** The answer of an IPAM plugin has some hundred bytes, and with a thousand routes 64 KB. */
+export const maxOutputBytes = 256 * 1024;
+
 /**
  * Starts a program with this text on its stdin; it runs beside us. Input and output are anonymous files, so neither side ever waits for
  * a pipe. keptFds stay open in it: a lock it keeps is held until it is gone.
+ * @throws FileError if it cannot be started
  */
 export function start(
   file: string,
@@ -18,46 +31,47 @@ export function start(
   stdin: string,
   keptFds: readonly number[] = [],
 ): Child {
-  const input = native.memfd('stdin');
-  const stdout = native.memfd('stdout');
+  const input = system.memfd('stdin', stdin);
+  let stdout: number | undefined;
   try {
-    const bytes = Buffer.from(stdin);
-    // At explicit positions, so that the file's own position, which the child shares, stays at the start.
-    for (let written = 0; written < bytes.length;) {
-      written += writeSync(input, bytes, written, bytes.length - written, written);
-    }
+    stdout = system.memfd('stdout', '');
     const variables = Object.entries(env).flatMap(([key, value]) =>
       value === undefined ? [] : [`${key}=${value}`],
     );
-    return { pid: native.spawn(file, [file, ...args], variables, input, stdout, keptFds), stdout };
+    return { pid: system.spawn(file, [file, ...args], variables, input, stdout, keptFds), stdout };
+  } catch (error) {
+    if (stdout !== undefined) system.close(stdout);
+    throw error;
   } finally {
-    closeSync(input);
+    system.close(input);
   }
 }
 
-/** Waits for a program; returns its exit code (128 + signal if it was killed) and output, or undefined if it still runs after timeoutMs. */
-export function finish(
-  child: Child,
-  timeoutMs = -1,
-): { readonly code: number; readonly stdout: string } | undefined {
-  const code = native.wait(child.pid, timeoutMs);
+/** Waits for a program; undefined if it still runs after timeoutMs. */
+export function finish(child: Child, timeoutMs = -1): Ended | undefined {
+  const code = system.wait(child.pid, timeoutMs);
   if (code < 0) return undefined;
-  const stdout = readFileSync(`/proc/self/fd/${child.stdout}`, 'utf8');
-  closeSync(child.stdout);
-  return { code, stdout };
+  // Anew, because our descriptor stands where the program's does: at the end.
+  const fd = system.open(`/proc/self/fd/${child.stdout}`, system.O_RDONLY);
+  system.close(child.stdout);
+  try {
+    const isCut = system.fstat(fd).size > maxOutputBytes;
+    return { code, stdout: system.readText(fd, maxOutputBytes, 1), isCut };
+  } finally {
+    system.close(fd);
+  }
 }
+
+const X_OK = 1;
 
 /** The first executable of that name in a colon-separated list of folders. */
 export function findProgram(name: string, searchPath: string): string | undefined {
   for (const folder of searchPath.split(':')) {
     if (!folder) continue;
     const path = `${folder}/${name}`;
-    try {
-      accessSync(path, constants.X_OK);
-      if (statSync(path).isFile()) return path;
-    } catch {
-      // not there: look in the next folder
-    }
+    if (!system.access(path, X_OK)) continue;
+    const found = system.stat(path);
+    if (found && isRegular(found)) return path;
   }
   return undefined;
 }

@@ -1,7 +1,7 @@
 import { AF_INET, AF_INET6, RT_SCOPE_LINK } from './address.ts';
 import { attrs, message, raw, struct, u32, u8 } from './codec.ts';
 import { Errno, isErrno } from './errno.ts';
-import { NLM_F_CREATE, type Rtnetlink } from './netlink.ts';
+import { decodedAll, NLM_F_CREATE, type Rtnetlink } from './netlink.ts';
 
 // uapi/linux/rtnetlink.h
 const RTM_NEWROUTE = 24;
@@ -51,7 +51,7 @@ export interface Route {
   readonly advmss?: number | undefined;
 }
 
-/** Same as `ip route append`; a route that is there already is fine. */
+/** Same as `ip route prepend` (NLM_F_CREATE alone): before other routes to the same place. One that is there already is fine. */
 export async function addRoute(rtnl: Rtnetlink, operation: string, route: Route): Promise<void> {
   const isIpv4 = route.dst.length === 4;
   const { mtu, advmss } = route;
@@ -104,8 +104,7 @@ export async function listRoutes(
     RTM_GETROUTE,
     routeMessage.write({ header, attributes: {} }),
   );
-  return payloads
-    .map((payload) => routeMessage.read(payload))
+  return decodedAll('list routes', routeMessage, payloads)
     .filter((route) => route.header.type === RTN_UNICAST)
     .map(
       ({

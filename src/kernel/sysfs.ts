@@ -1,7 +1,6 @@
-import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
-import { basename } from 'node:path';
-import { errnoOf } from './errno.ts';
-import { writeValue } from './files.ts';
+import { FileError } from './errno.ts';
+import { listFolder, readFile, writeValue } from './files.ts';
+import { system } from './system.ts';
 
 /**
  * A sysfs tree. Its root is a value, so that tests read a tree of their own. Only the host's links are in it: a link in a pod's
@@ -16,7 +15,7 @@ export class Sysfs {
 
   /** Trimmed text of an attribute; undefined if it is missing or the driver refuses to tell. */
   read(path: string): string | undefined {
-    return quietly(() => readFileSync(`${this.root}/${path}`, 'utf8').trim());
+    return quietly(() => readFile(`${this.root}/${path}`)?.trim());
   }
 
   /** An attribute that is a whole number. */
@@ -27,19 +26,20 @@ export class Sysfs {
 
   /** Last component of a symbolic link's target: the PCI address behind `physfn`, the driver behind `driver`. */
   linkName(path: string): string | undefined {
-    return quietly(() => basename(readlinkSync(`${this.root}/${path}`)));
+    const target = quietly(() => system.readlink(`${this.root}/${path}`));
+    return target?.slice(target.lastIndexOf('/') + 1);
   }
 
   /** Sorted names in a folder; none if it is missing. */
   list(path: string): string[] {
-    return quietly(() => readdirSync(`${this.root}/${path}`).sort()) ?? [];
+    return quietly(() => listFolder(`${this.root}/${path}`)) ?? [];
   }
 
   exists(path: string): boolean {
-    return existsSync(`${this.root}/${path}`);
+    return system.access(`${this.root}/${path}`, 0);
   }
 
-  /** @throws the file call's error, with the kernel's errno */
+  /** @throws FileError, with the kernel's errno */
   write(path: string, value: string): void {
     writeValue(`${this.root}/${path}`, value);
   }
@@ -50,7 +50,7 @@ function quietly<T>(call: () => T): T | undefined {
   try {
     return call();
   } catch (error) {
-    if (errnoOf(error) === undefined) throw error;
-    return undefined;
+    if (error instanceof FileError) return undefined;
+    throw error;
   }
 }

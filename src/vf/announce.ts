@@ -1,5 +1,5 @@
 import { macBytes } from '../kernel/link.ts';
-import { type Frame, native } from '../kernel/native.ts';
+import { type Frame, system } from '../kernel/system.ts';
 import type { Netns } from '../kernel/netns.ts';
 import { isIpv6 } from './ip.ts';
 
@@ -84,5 +84,5 @@ export function announce(
   const mac = macBytes(link.mac);
   if (mac.length !== 6) return true; // InfiniBand has no such frames
   const frames = ips.map((ip) => (isIpv6(ip) ? unsolicitedAdvertisement(mac, ip) : gratuitousArp(mac, ip)));
-  return pod.inside(() => native.announce(link.ifname, link.ifindex, frames, patienceMs));
+  return pod.inside(() => system.announce(link.ifname, link.ifindex, frames, patienceMs));
 }

@@ -9,6 +9,7 @@ import {
   unfinished,
   writeFileAtomically,
 } from '../kernel/files.ts';
+import { parseJson } from '../kernel/json.ts';
 import type { Host } from './host.ts';
 
 const settings = z.object({
@@ -115,7 +116,7 @@ export function readClaim(host: Host, pci: string): Claim | undefined {
   const text = readFile(path);
   if (text === undefined) return undefined;
   try {
-    return claimSchema.parse(JSON.parse(text));
+    return claimSchema.parse(parseJson(text));
   } catch (cause) {
     throw new UnreadableClaim(`Cannot read the claim ${path}`, { cause });
   }

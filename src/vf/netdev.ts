@@ -11,7 +11,7 @@ import {
   RTNLGRP_LINK,
   setLink,
 } from '../kernel/link.ts';
-import { native } from '../kernel/native.ts';
+import { system } from '../kernel/system.ts';
 import type { Netns } from '../kernel/netns.ts';
 import { bindDriver, unbindDriver } from '../kernel/pci-driver.ts';
 import { readClaimOrLog } from './claims.ts';
@@ -74,7 +74,7 @@ export async function awaitOnHost(
  * @param ifname looked at first
  */
 export async function findInPod(pod: Netns, pci: string, ifname: string): Promise<Link | undefined> {
-  const isVf = (link: Link) => (link.parentDevName ?? pod.inside(() => native.busInfo(link.ifname))) === pci;
+  const isVf = (link: Link) => (link.parentDevName ?? pod.inside(() => system.busInfo(link.ifname))) === pci;
   const named = await getLinkByName(pod.rtnl, ifname);
   return named && isVf(named) ? named : (await listLinks(pod.rtnl)).find(isVf);
 }

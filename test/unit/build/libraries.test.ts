@@ -13,7 +13,7 @@ function neededVersions(file: string, library: string): (readonly [number, numbe
 }
 
 test.each([
-  ['our addon', 'dist/native/sriov.node'],
+  ['our addon', 'dist/native/system.node'],
   ["the netlink package's addon", `node_modules/netlink/prebuilds/linux-${process.arch}/node.napi.node`],
   ['Node', `node_modules/node-linux-${process.arch}/bin/node`],
 ])('%s runs with glibc 2.28, wherever it was built', (_, file) => {

@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest';
 import {
   attrs,
   be16,
+  CodecError,
   cstring,
   fixedBytes,
   listOf,
@@ -43,7 +44,7 @@ describe('struct()', () => {
       qos: 3,
       proto: 0x8100,
     });
-    expect(() => vlanInfo.read(bytes.subarray(0, 15))).toThrow(RangeError);
+    expect(() => vlanInfo.read(bytes.subarray(0, 15))).toThrow(CodecError);
   });
 
   test('reads through a window into a larger buffer', () => {
@@ -81,7 +82,7 @@ describe('attrs()', () => {
     (text) => {
       const bytes = Uint8Array.from(Buffer.from(text, 'hex'));
       if (bytes.length < 4) expect(set.read(bytes)).toEqual({});
-      else expect(() => set.read(bytes)).toThrow(RangeError);
+      else expect(() => set.read(bytes)).toThrow(CodecError);
     },
   );
 });
@@ -97,9 +98,21 @@ test('cstring ends at the first zero and keeps every byte of a name', () => {
   expect(hex(cstring.write('eÿ'))).toBe('65ff00');
 });
 
+test('cstring keeps all 255 bytes there and back', () => {
+  const bytes = Uint8Array.from({ length: 256 }, (_, i) => (i + 1) % 256); // 1 to 255, then the end
+  expect(cstring.write(cstring.read(bytes))).toEqual(bytes);
+});
+
+test.each(['ł1', 'a\0b', '\u{1f600}'])(
+  'cstring refuses what it would write as something else: %j',
+  (name) => {
+    expect(() => cstring.write(name)).toThrow(CodecError);
+  },
+);
+
 test('fixedBytes() pads with zeros and refuses more', () => {
   expect(hex(fixedBytes(4).write(Uint8Array.from([1])))).toBe('01000000');
-  expect(() => fixedBytes(1).write(new Uint8Array(2))).toThrow(RangeError);
+  expect(() => fixedBytes(1).write(new Uint8Array(2))).toThrow(CodecError);
 });
 
 test('message() puts attributes behind the aligned header', () => {
