@@ -89,11 +89,12 @@ async function download(
 
 async function packageNames(apt: Apt, set: PackageSet, files: LabFiles): Promise<readonly string[]> {
   if (set.aloneIn !== undefined) return set.packages;
-  if (set === host || set === disks.base) return apt.closure(set.packages);
   if (set.module !== undefined) {
     const names = set.packages.map((name) => name.replace('$KERNEL', () => kernelRelease(files)));
     return (await apt.closure(names)).filter((name) => !isForBooting(name));
   }
+  // Another release's programs need its own libraries, too.
+  if (set.release !== disks.base.release || set === disks.base) return apt.closure(set.packages);
   const inBase = new Set(await apt.closure(disks.base.packages));
   const both = await apt.closure([...disks.base.packages, ...set.packages]);
   return both.filter((name) => !inBase.has(name));

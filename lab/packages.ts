@@ -45,6 +45,9 @@ export const disks = {
   base,
   dpdk: { release: 'bookworm', packages: list('dpdk-dev') },
   runtimes: { release: 'bookworm', packages: list('containerd runc podman dnsmasq-base busybox-static') },
+  // Podman with netavark, which bookworm's is too old for: whole trees of newer releases, C library included, over the base's files.
+  'podman-trixie': { release: 'trixie', packages: list('podman netavark crun conmon busybox-static') },
+  'podman-sid': { release: 'sid', packages: list('podman netavark crun conmon busybox-static') },
   'containerd-sid': {
     release: 'sid',
     packages: list('containerd containernetworking-plugins'),

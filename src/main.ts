@@ -1,5 +1,6 @@
 /** The program's version, from package.json: set by build/bundle.ts. */
 declare const PROGRAM_VERSION: string | undefined;
+const version = typeof PROGRAM_VERSION === 'undefined' ? 'unpackaged' : PROGRAM_VERSION;
 
 /** What a run ends with. For a CNI command stdout carries exactly one JSON document or nothing. */
 interface Outcome {
@@ -29,9 +30,28 @@ async function plugin(command: string): Promise<Outcome> {
   }
 }
 
+/** A call by netavark or podman, which know plugins as files in /usr/libexec/netavark and the like. */
+async function netavark(args: readonly string[]): Promise<Outcome> {
+  const { formatError, runPlugin } = await import('./podman/plugin.ts');
+  try {
+    const env = { ...process.env };
+    process.env['TZ'] = 'UTC'; // as above
+    const { readStdin } = await import('./kernel/streams.ts');
+    return { exitCode: 0, stdout: await runPlugin(args, env, readStdin, version) };
+  } catch (error) {
+    return { exitCode: 1, stdout: formatError(error) };
+  }
+}
+
+const netavarkWords = ['create', 'setup', 'teardown', 'info'];
+
 async function tool(args: readonly string[]): Promise<Outcome> {
   const { main } = await import('./inspect/tool.ts');
-  return main(args, process.env, typeof PROGRAM_VERSION === 'undefined' ? 'unpackaged' : PROGRAM_VERSION);
+  return main(args, process.env, version);
+}
+
+function called(args: readonly string[]): Promise<Outcome> {
+  return netavarkWords.includes(args[0] ?? '') ? netavark(args) : tool(args);
 }
 
 /** Writes the answer, all of it, and ends the process without Node's and V8's teardown. */
@@ -59,4 +79,4 @@ async function end({ exitCode, stdout, stderr }: Outcome): Promise<void> {
 
 const command = process.env['CNI_COMMAND'];
 // Set but empty is a runtime's mistake, and it expects an answer in the plugin's form.
-void (command === undefined ? tool(process.argv.slice(2)) : plugin(command)).then(end);
+void (command === undefined ? called(process.argv.slice(2)) : plugin(command)).then(end);

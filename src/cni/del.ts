@@ -2,7 +2,7 @@ import { Failure, messageOf } from '../attach/failure.ts';
 import { delGoAttachment } from '../attach/go-plugin.ts';
 import { runIpam } from '../attach/ipam-plugin.ts';
 import { release } from '../attach/release.ts';
-import { type Claim, findClaim, lockVf, readClaim } from '../vf/claims.ts';
+import { findClaim, isOf, lockVf, readClaim } from '../vf/claims.ts';
 import type { Host } from '../vf/host.ts';
 import { parsePci } from '../vf/inventory.ts';
 import { callerOf, ipamCallOf, ipamRequest } from './ipam.ts';
@@ -16,8 +16,6 @@ import type { Request } from './request.ts';
 export async function del(host: Host, request: Request): Promise<void> {
   const { attachment, config } = request;
   const caller = callerOf(request);
-  const isOurs = (claim: Claim | undefined) =>
-    claim?.owner.containerId === attachment.containerId && claim.owner.ifname === attachment.ifname;
   const hints = [config['deviceID'], config['pciBusID']].flatMap((value) =>
     typeof value === 'string' ? (parsePci(value) ?? []) : [],
   );
@@ -28,7 +26,8 @@ export async function del(host: Host, request: Request): Promise<void> {
       throw new Failure('busy', `VF ${found.vf.pci} is busy: another process is still working on it`);
     // Until we had the lock, another DEL may have given it back, and another pod may have got it.
     const claim = readClaim(host, found.vf.pci);
-    if (claim && isOurs(claim)) return await release(host, claim, lock, caller);
+    if (claim && isOf(claim, attachment.containerId, attachment.ifname))
+      return await release(host, claim, lock, caller);
   }
   if (!found && (await delGoAttachment(host, attachment, ipamRequest(request), caller))) return;
   host.log.info('nothing to give back', { hasClaim: found !== undefined });

@@ -1,6 +1,7 @@
 import { CannotLoadAddon } from '../kernel/addon.ts';
 import { FileError } from '../kernel/errno.ts';
 import { InputRefused } from '../kernel/json.ts';
+import { shorten } from '../kernel/printable.ts';
 
 /** Error codes: 1 to 99 are the specification's (8 and 999 are libcni's), 100 and up are ours. README.md explains them. */
 export const Code = {
@@ -24,16 +25,6 @@ export const Code = {
 
 /** A runtime makes an event of an error, and an event has room for so much (kubelet's events are cut at 1 KB). */
 const maxTextLength = 4096;
-const maxValueLength = 200;
-
-export function shorten(text: string, length: number): string {
-  return text.length <= length ? text : `${text.slice(0, length - 1)}…`;
-}
-
-/** A value of a request as a message shows it. */
-export function quoted(value: unknown): string {
-  return shorten(JSON.stringify(value) ?? 'nothing', maxValueLength);
-}
 
 /** The lines of `details` that the message does not have: libcni's callers print both behind each other. */
 function lacking(details: string | undefined, message: string): string | undefined {

@@ -1,7 +1,8 @@
 import type { Attachment } from '../attach/wish.ts';
 import { parseJson } from '../kernel/json.ts';
 import { isIfname, isLegalIfname } from '../kernel/link.ts';
-import { CniError, Code, quoted } from './errors.ts';
+import { quoted } from '../kernel/printable.ts';
+import { CniError, Code } from './errors.ts';
 
 export const commands = ['ADD', 'DEL', 'CHECK', 'STATUS', 'GC', 'VERSION'] as const;
 export type Command = (typeof commands)[number];

@@ -1,7 +1,8 @@
 import * as z from 'zod/mini';
 import type { IpConfig } from '../vf/addressing.ts';
 import { isIpv6, parseCidr, parseIp, parseNetwork } from '../vf/ip.ts';
-import { CniError, Code, quoted } from './errors.ts';
+import { quoted } from '../kernel/printable.ts';
+import { CniError, Code } from './errors.ts';
 import { type CniVersion, isAtLeast } from './versions.ts';
 
 const text = z.optional(z.nullable(z.string()));

@@ -1,4 +1,5 @@
-import { CniError, Code, quoted } from './errors.ts';
+import { quoted } from '../kernel/printable.ts';
+import { CniError, Code } from './errors.ts';
 import { parseJson } from '../kernel/json.ts';
 
 /** Every version of the specification, oldest first. */

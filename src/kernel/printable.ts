@@ -17,3 +17,14 @@ function escape(character: string): string {
 export function printable(text: string): string {
   return text.replace(dangerous, escape);
 }
+
+export function shorten(text: string, length: number): string {
+  return text.length <= length ? text : `${text.slice(0, length - 1)}…`;
+}
+
+const maxValueLength = 200;
+
+/** A value of a request as a message shows it. */
+export function quoted(value: unknown): string {
+  return shorten(JSON.stringify(value) ?? 'nothing', maxValueLength);
+}

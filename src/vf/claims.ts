@@ -75,6 +75,11 @@ const claimSchema = z.object({
 /** The record of one attached VF: who has it, and what it was like before. Exists from before the first change until the last undo. */
 export type Claim = z.infer<typeof claimSchema>;
 
+/** Whether a claim is of an attachment. */
+export function isOf({ owner }: Claim, containerId: string, ifname: string): boolean {
+  return owner.containerId === containerId && owner.ifname === ifname;
+}
+
 /** Whether a process drives the VF, and not the kernel through a netdev in the pod. */
 export function isUserspace({ dpdk, original }: Claim): boolean {
   return dpdk !== undefined && (dpdk.driver !== original.driver || original.netdev === undefined);
@@ -170,7 +175,7 @@ export function findClaim(
 ): Claim | undefined {
   for (const pci of new Set([...hints, ...listClaims(host)])) {
     const claim = readClaimOrLog(host, pci);
-    if (claim?.owner.containerId === containerId && claim.owner.ifname === ifname) return claim;
+    if (claim && isOf(claim, containerId, ifname)) return claim;
   }
   return undefined;
 }

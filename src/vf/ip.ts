@@ -48,3 +48,12 @@ export function formatIp(bytes: Uint8Array): string {
 export function isIpv6(bytes: Uint8Array): boolean {
   return bytes.length === 16;
 }
+
+/** Whether an address is of a network. */
+export function isWithin({ bytes: network, prefixLength }: Cidr, bytes: Uint8Array): boolean {
+  if (network.length !== bytes.length) return false;
+  return bytes.every((byte, i) => {
+    const bits = Math.min(8, Math.max(0, prefixLength - 8 * i));
+    return ((byte ^ (network[i] ?? 0)) & (0xff00 >> bits) & 0xff) === 0;
+  });
+}

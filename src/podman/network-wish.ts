@@ -1,0 +1,87 @@
+import { Failure } from '../attach/failure.ts';
+import { quoted } from '../kernel/printable.ts';
+import { parseMac } from '../attach/keys.ts';
+import { parseBoolean, parseOptions, type Understood } from '../attach/options.ts';
+import type { Wish } from '../attach/wish.ts';
+import { isIfname } from '../kernel/link.ts';
+import { usualMetric } from './given-addresses.ts';
+import type { Call, Network } from './netavark.ts';
+
+/** Options of podman's own drivers that make sense here, and Docker's word for no default route. */
+const ownNames = ['metric', 'no_default_route', 'gateway'];
+
+/** What a network, and a container in it, ask for. */
+export interface NetworkWish {
+  readonly wish: Wish;
+  /** Metric of the default routes; undefined where there shall be none. */
+  readonly defaultMetric: number | undefined;
+}
+
+/** The wish of a network, as far as it is told before there is a container. @throws Failure `bad wish` */
+export function wishOfNetwork(network: Network): NetworkWish {
+  return wishOf(network, {}, undefined, 'eth0', undefined);
+}
+
+/** The wish of a container in a network. @throws Failure `bad wish` */
+export function wishOfCall({ network, network_options, container_name }: Call): NetworkWish {
+  const { interface_name: ifname, static_mac: mac, options } = network_options;
+  if (!isIfname(ifname))
+    throw new Failure('bad wish', `Interface name ${quoted(ifname)} is not allowed: at most 15 characters, none of / : and white space`); // prettier-ignore
+  return wishOf(network, options ?? {}, mac ?? undefined, ifname, container_name);
+}
+
+function wishOf(
+  network: Network,
+  containerOptions: Readonly<Record<string, string>>,
+  staticMac: string | undefined,
+  podIfname: string,
+  containerName: string | undefined,
+): NetworkWish {
+  const { name, network_interface: parent, ipam_options: ipam } = network;
+  const given = { ...network.options };
+  const layers = parent ? [{ parent }, given] : [given];
+  const { wish, own } = parseOptions([...layers, containerOptions], ownNames);
+  if (!wish.device)
+    throw new Failure(
+      'bad wish',
+      `Network ${name} names no device: --opt pf=ens1f0 takes a free VF of that PF, --opt deviceID=0000:03:02.0 that VF (sriov list shows them)`,
+    );
+  if (ipam?.['driver'] === 'dhcp')
+    throw new Failure(
+      'bad wish',
+      `Network ${name} asks for --ipam-driver dhcp, which netavark has for its own drivers only: host-local (with --subnet) or none`,
+    );
+  return {
+    wish: {
+      ...wish,
+      settings: { ...wish.settings, mac: macOf(staticMac) ?? wish.settings.mac },
+      network: name,
+      podIfname,
+      deviceInfoFile: undefined,
+      pod: undefined,
+      containerName,
+    },
+    defaultMetric: network.internal ? undefined : defaultMetricOf(own),
+  };
+}
+
+/** @throws Failure `bad wish` */
+function macOf(text: string | undefined): string | undefined {
+  if (!text) return undefined;
+  const mac = parseMac(text);
+  if (mac !== undefined) return mac;
+  throw new Failure('bad wish', `MAC ${quoted(text)} is not allowed: it must be a unicast MAC address`);
+}
+
+/** @throws Failure `bad wish` */
+function defaultMetricOf(own: Understood['own']): number | undefined {
+  const [metric = String(usualMetric), without = 'no', gateway = ''] = ownNames.map((name) => own.get(name));
+  const refuse = (name: string, value: string, problem: string) => {
+    throw new Failure('bad wish', `Invalid options: "${name}": ${quoted(value)} is not allowed: ${problem}`);
+  };
+  if (!/^\d{1,9}$/.test(metric)) refuse('metric', metric, 'must be a whole number from 0');
+  const isWithout = parseBoolean(without);
+  if (isWithout === undefined) refuse('no_default_route', without, 'must be true or false');
+  if (own.has('gateway') && gateway !== 'none') refuse('gateway', gateway, 'it can only be none: --gateway sets the address'); // prettier-ignore
+  return isWithout || gateway === 'none' ? undefined : Number(metric);
+}
