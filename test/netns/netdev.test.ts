@@ -1,3 +1,4 @@
+import { resolve } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { Log } from '../../src/kernel/log.ts';
 import { changeAltnames, getLinkByName, type Link } from '../../src/kernel/link.ts';
@@ -265,6 +266,25 @@ describe('announce()', () => {
     const before = counters(s);
     expect(announce(s.podNetns, link, [Uint8Array.of(10, 0, 0, 1)])).toBe(true);
     expect(counters(s)).toBeGreaterThan(before);
+  });
+
+  // The first process of a container need not reap orphans (a thick Multus without hostPID): they would stay as zombies.
+  test("leaves no child behind in a PID namespace that is not the host's", async () => {
+    using s = stage();
+    const link = await moved(s);
+    const script = `
+      import { announce } from ${JSON.stringify(resolve('src/vf/announce.ts'))};
+      import { Netns } from ${JSON.stringify(resolve('src/kernel/netns.ts'))};
+      const pod = Netns.open(${JSON.stringify(s.pod.path)});
+      process.exitCode = announce(pod, ${JSON.stringify(link)}, [Uint8Array.of(10, 0, 0, 1)]) ? 0 : 1;`;
+    const node = [process.execPath, '--input-type=module', '-e', script];
+    const before = counters(s);
+    // A first process that reaps nothing but the one it waits for.
+    const first =
+      'import os, subprocess, sys; subprocess.run(sys.argv[1:], check=True); print(os.popen("ps -e -o stat=,comm=").read())';
+    const processes = run('unshare', '--pid', '--fork', '--mount-proc', 'python3', '-c', first, ...node);
+    expect(counters(s)).toBeGreaterThan(before);
+    expect(processes).not.toMatch(/^Z|node/m);
   });
 
   test('leaves it to a child where the carrier is still missing', async () => {

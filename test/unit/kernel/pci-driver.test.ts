@@ -1,7 +1,9 @@
 import { execFileSync } from 'node:child_process';
 import { readFileSync, rmSync } from 'node:fs';
 import { expect, test } from 'vitest';
+import { Errno } from '../../../src/kernel/errno.ts';
 import { FileLock } from '../../../src/kernel/files.ts';
+import { writerErrno } from '../../../src/kernel/system.ts';
 import { driverOverride, hasFlr, unbindWithin } from '../../../src/kernel/pci-driver.ts';
 import { devices, pfTree, sysfsTree } from '../../support/sysfs-tree.ts';
 
@@ -49,4 +51,12 @@ test('an unbind that does not block is waited for, and its error is told', () =>
   expect(readFileSync(`${tree.sys.root}/bus/pci/drivers/igbvf/unbind`, 'utf8')).toBe(pci);
   rmSync(`${tree.sys.root}/bus/pci/drivers/igbvf/unbind`);
   expect(() => unbindWithin(tree.sys, pci, 1000, 0)).toThrow(`Cannot unbind ${pci} from its driver: ENOENT`);
+});
+
+test.each([
+  [0, 0],
+  [Errno.EBUSY, Errno.EBUSY],
+  [212, Errno.ENOTSUPP], // 524 does not fit into an exit code
+])('the exit code %d of a child that writes is errno %d', (code, errno) => {
+  expect(writerErrno(code)).toBe(errno);
 });
