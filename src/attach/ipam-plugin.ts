@@ -4,7 +4,7 @@ import { parseJson } from '../kernel/json.ts';
 import { type Child, findProgram, finish, start } from '../kernel/process.ts';
 import type { Claim } from '../vf/claims.ts';
 import { Failure, IpamRefused } from './failure.ts';
-import type { Attachment, Caller } from './wish.ts';
+import { type Attachment, type Caller, withinIpamCall } from './wish.ts';
 
 /** What an IPAM plugin is called with. */
 export interface IpamCall {
@@ -62,6 +62,7 @@ export function startIpam(command: IpamCommand, call: IpamCall, lock?: FileLock)
     CNI_IFNAME: attachment.ifname,
     CNI_ARGS: tolerated(request.cniArgs),
     CNI_PATH: request.cniPath,
+    [withinIpamCall]: '1',
   };
   return start(call.program, [], variables, JSON.stringify(request.config), lock ? [lock.fd] : []);
 }

@@ -46,6 +46,9 @@ export interface Caller {
   readonly env: Readonly<Record<string, string | undefined>>;
 }
 
+/** Set for the IPAM plugin and all that it calls: if that is us again, it would go on so without end. */
+export const withinIpamCall = 'SRIOV_WITHIN_IPAM_CALL';
+
 /** An attachment as a runtime names it. */
 export interface Attachment {
   readonly containerId: string;

@@ -1,4 +1,5 @@
 import { openLog } from '../attach/open-log.ts';
+import { withinIpamCall } from '../attach/wish.ts';
 import { nowMs } from '../kernel/clock.ts';
 import { Log } from '../kernel/log.ts';
 import { type Host, thisHost } from '../vf/host.ts';
@@ -23,6 +24,7 @@ export async function runCommand(env: Request['env'], stdin: string): Promise<st
     const { containerId, ifname } = request.attachment;
     log = openLog(request.config, { command: request.command, containerID: containerId, ifname });
     refuseUnknownToVersion(request);
+    refuseWithinIpamCall(request);
     const output = await dispatch(thisHost(log), request);
     log.info(`${request.command} done`, { ms: Math.round((nowMs() - start) * 10) / 10 });
     return output;
@@ -41,6 +43,15 @@ function refuseUnknownToVersion({ command, config }: Request): void {
   throw new CniError(
     Code.IncompatibleVersion,
     `${command} needs "cniVersion" ${since} or later: this configuration has ${version}`,
+  );
+}
+
+/** @throws CniError 7 */
+function refuseWithinIpamCall({ env }: Request): void {
+  if (env[withinIpamCall] === undefined) return;
+  throw new CniError(
+    Code.InvalidConfig,
+    'Invalid network configuration: the plugin that "ipam" names has called this plugin again, which would never end',
   );
 }
 

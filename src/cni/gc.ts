@@ -1,11 +1,10 @@
 import * as z from 'zod/mini';
 import { collect } from '../attach/collect.ts';
 import { Failure, messageOf } from '../attach/failure.ts';
-import { runIpam } from '../attach/ipam-plugin.ts';
 import { type Claim, listClaims } from '../vf/claims.ts';
 import type { Host } from '../vf/host.ts';
 import { Code, CniError } from './errors.ts';
-import { callerOf, ipamCallOf } from './ipam.ts';
+import { callerOf, collectAddresses } from './ipam.ts';
 import type { Request } from './request.ts';
 
 const attachmentsSchema = z.nullable(z.array(z.looseObject({ containerID: z.string(), ifname: z.string() })));
@@ -38,16 +37,13 @@ export async function gc(host: Host, request: Request): Promise<void> {
       failures.push(`${pci}: ${messageOf(error)}`);
     }
   }
-  const call = ipamCallOf(request);
-  if (call) {
-    try {
-      runIpam('GC', call);
-    } catch (error) {
-      failures.push(messageOf(error));
-    }
+  try {
+    collectAddresses(host, request);
+  } catch (error) {
+    failures.push(messageOf(error));
   }
   if (failures.length > 0)
-    throw new Failure('incomplete', `GC left something behind: ${failures.join('; ')}`, failures.join('\n'));
+    throw new Failure('incomplete', `GC left something behind: ${failures.join('; ')}`);
 }
 
 /** Undefined if the request says nothing about validity. @throws CniError 7 */

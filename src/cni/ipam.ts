@@ -3,13 +3,17 @@ import {
   finishIpam,
   type IpamCall,
   ipamCall,
+  ipamType,
   parseObject,
+  runIpam,
   startIpam,
 } from '../attach/ipam-plugin.ts';
+import { Failure, IpamRefused, messageOf } from '../attach/failure.ts';
 import type { AddressSource, Caller } from '../attach/wish.ts';
-import { type Child, finish } from '../kernel/process.ts';
+import { type Child, finish, isOwnProgram } from '../kernel/process.ts';
 import type { IpConfig } from '../vf/addressing.ts';
-import { Code, CniError } from './errors.ts';
+import type { Host } from '../vf/host.ts';
+import { CniError, Code, quoted } from './errors.ts';
 import type { Request } from './request.ts';
 import { parseResult, type Result, toIpConfig } from './result.ts';
 import { parseVersion } from './versions.ts';
@@ -29,9 +33,66 @@ export function callerOf({ env }: Request): Caller {
   return { env };
 }
 
-/** The call of the IPAM plugin that a request's configuration names; undefined if none. @throws Failure `no IPAM plugin` */
+/**
+ * The call of the IPAM plugin that a request's configuration names; undefined if it names none.
+ * @throws Failure `no IPAM plugin`; CniError 7 if it names this very program, which would call itself without end
+ */
 export function ipamCallOf(request: Request): IpamCall | undefined {
-  return ipamCall(ipamRequest(request), request.attachment, callerOf(request));
+  if (ipamType(request.config) === request.config['type']) throw ownIpam(request);
+  const call = ipamCall(ipamRequest(request), request.attachment, callerOf(request));
+  if (call && isOwnProgram(call.program)) throw ownIpam(request);
+  return call;
+}
+
+function ownIpam({ config }: Request): CniError {
+  return new CniError(
+    Code.InvalidConfig,
+    `Invalid network configuration: "ipam": "type": ${quoted(ipamType(config))} is this plugin itself: ` +
+      'it must name an IPAM plugin, as "host-local"',
+  );
+}
+
+/** @throws CniError 50 if no ADD could work now for the IPAM plugin's sake; 51 if it says so itself */
+export function checkIpam(call: IpamCall): void {
+  try {
+    runIpam('STATUS', call);
+  } catch (error) {
+    if (error instanceof IpamRefused && error.code === Code.MayLoseConnectivity) throw error;
+    const details = error instanceof Failure ? error.details : undefined;
+    throw new CniError(Code.NotAvailable, messageOf(error), details, { cause: error });
+  }
+}
+
+/**
+ * Whether an IPAM plugin refused GC because it is older than the command: in the words of libcni, or with a code that has no other
+ * meaning for a command that needs no container (3: libcni before 1.2 looks for one first) and comes with all that it needs (4).
+ */
+function isOlderThanGc(error: unknown): boolean {
+  if (!(error instanceof IpamRefused)) return false;
+  const { IncompatibleVersion, UnknownContainer, InvalidEnvironment } = Code;
+  const codes: number[] = [IncompatibleVersion, UnknownContainer, InvalidEnvironment];
+  return codes.includes(error.code) || /unknown CNI_COMMAND/i.test(error.message);
+}
+
+/** Has the IPAM plugin free what no valid attachment has. One that does not know GC is passed over. @throws Failure */
+export function collectAddresses(host: Host, request: Request): void {
+  const skip = (error: unknown) =>
+    host.log.warning('IPAM plugin passed over: no address is freed', { error: messageOf(error) });
+  let call: IpamCall | undefined;
+  try {
+    call = ipamCallOf(request);
+  } catch (error) {
+    if (!(error instanceof CniError)) throw error;
+    skip(error); // it is ourselves, and has no addresses
+    return;
+  }
+  if (!call) return;
+  try {
+    runIpam('GC', call);
+  } catch (error) {
+    if (!isOlderThanGc(error)) throw error;
+    skip(error);
+  }
 }
 
 /** IPAM plugins that only look into files or a database: they can run while the interface is still on its way. */

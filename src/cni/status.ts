@@ -1,4 +1,3 @@
-import { runIpam } from '../attach/ipam-plugin.ts';
 import { refuseNoDevice } from '../attach/possible.ts';
 import { checkWritable } from '../kernel/files.ts';
 import type { Host } from '../vf/host.ts';
@@ -6,12 +5,12 @@ import { NotUsable } from '../vf/inventory.ts';
 import { Unsupported } from '../vf/settings.ts';
 import { parseConfig } from './config.ts';
 import { Code, CniError } from './errors.ts';
-import { ipamCallOf } from './ipam.ts';
+import { checkIpam, ipamCallOf } from './ipam.ts';
 import type { Request } from './request.ts';
 
 /**
  * STATUS: could an ADD ever work now? A pool whose VFs are all in use is no reason to say no: the node would go NotReady by being used.
- * @throws CniError 50 with the reason
+ * @throws CniError 50 with the reason, 51 where the IPAM plugin says so
  */
 export function status(host: Host, request: Request): void {
   const conf = parseConfig(request);
@@ -32,5 +31,5 @@ export function status(host: Host, request: Request): void {
     throw new CniError(Code.NotAvailable, error.message, undefined, { cause: error });
   }
   const call = conf.hasIpam ? ipamCallOf(request) : undefined;
-  if (call) runIpam('STATUS', call);
+  if (call) checkIpam(call);
 }

@@ -75,3 +75,9 @@ export function findProgram(name: string, searchPath: string): string | undefine
   }
   return undefined;
 }
+
+/** Whether a path leads to the program that runs now, over links of either kind. */
+export function isOwnProgram(path: string): boolean {
+  const [it, own] = [system.stat(path), system.stat('/proc/self/exe')];
+  return it?.inode === own?.inode && it?.size === own?.size && it?.modifiedMs === own?.modifiedMs;
+}
