@@ -13,7 +13,7 @@ import type { Host } from '../vf/host.ts';
 import { readVf, vfName } from '../vf/inventory.ts';
 import { formatIp } from '../vf/ip.ts';
 import { findInPod } from '../vf/netdev.ts';
-import { changes, flat, readSettings } from '../vf/settings.ts';
+import { differences, readSettings } from '../vf/settings.ts';
 import { Code, CniError } from './errors.ts';
 import { ipamCallOf } from './ipam.ts';
 import type { Request } from './request.ts';
@@ -41,12 +41,20 @@ export async function check(host: Host, request: Request): Promise<void> {
   if (drift.length > 0) {
     throw new CniError(
       Code.Drifted,
-      `VF ${claim.vf.pci} is not as it was attached: ${drift.join('; ')}`,
+      `VF ${claim.vf.pci} is not as it was attached: ${some(drift)}`,
       drift.join('\n'),
     );
   }
   const call = ipamCallOf(request);
   if (call) runIpam('CHECK', call);
+}
+
+const maxNamed = 10;
+
+/** The first of many differences: a result may have thousands of routes. */
+function some(drift: readonly string[]): string {
+  const more = drift.length - maxNamed;
+  return [...drift.slice(0, maxNamed), ...(more > 0 ? [`${more} more`] : [])].join('; ');
 }
 
 /** @throws CniError 7 */
@@ -122,19 +130,15 @@ async function routeDrift(pod: Netns, expected: Result): Promise<string[]> {
   if (expected.routes.length === 0) return [];
   const { routes } = toIpConfig({ ips: [], routes: expected.routes }, '"prevResult"');
   const present = [...(await listRoutes(pod.rtnl, AF_INET)), ...(await listRoutes(pod.rtnl, AF_INET6))];
-  const text = (r: { dst: Uint8Array; prefixLength: number }) => `${formatIp(r.dst)}/${r.prefixLength}`;
+  type Shown = Pick<(typeof present)[number], 'dst' | 'prefixLength' | 'table' | 'gateway'>;
+  const text = (r: Shown) => `${formatIp(r.dst)}/${r.prefixLength}`;
+  const place = (r: Shown) => `${text(r)} ${r.table ?? RT_TABLE_MAIN}`;
+  const through = (r: Shown) => (r.gateway ? ` through ${formatIp(r.gateway)}` : '');
+  // A route that was asked for without a gateway may have got one.
+  const places = new Set(present.flatMap((r) => [place(r), `${place(r)}${through(r)}`]));
   return routes
-    .filter((wanted) => {
-      const sameTable = (table: number | undefined) =>
-        (table ?? RT_TABLE_MAIN) === (wanted.table ?? RT_TABLE_MAIN);
-      const sameGateway = (gateway: Uint8Array | undefined) =>
-        !wanted.gateway || (gateway && formatIp(gateway)) === formatIp(wanted.gateway);
-      return !present.some((r) => text(r) === text(wanted) && sameTable(r.table) && sameGateway(r.gateway));
-    })
-    .map(
-      (route) =>
-        `route ${text(route)}${route.gateway ? ` through ${formatIp(route.gateway)}` : ''} is missing`,
-    );
+    .filter((wanted) => !places.has(`${place(wanted)}${through(wanted)}`))
+    .map((route) => `route ${text(route)}${through(route)} is missing`);
 }
 
 async function settingsDrift(host: Host, claim: Claim, expected: Result): Promise<string[]> {
@@ -149,8 +153,5 @@ async function settingsDrift(host: Host, claim: Claim, expected: Result): Promis
   // On some cards the PF reports what a later plugin has set on the netdev.
   const was =
     mac && claim.asked.mac && mac !== claim.asked.mac ? { ...claim.asked, mac: undefined } : claim.asked;
-  const shown = flat(is);
-  return Object.entries(flat(changes(is, was))).map(
-    ([key, value]) => `the PF's ${key} for it is ${shown[key] ?? 'unknown'}, was ${value}`,
-  );
+  return differences(is, was);
 }

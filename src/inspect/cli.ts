@@ -7,6 +7,7 @@ import { terminal } from '../kernel/terminal.ts';
 import { type Host, thisHost } from '../vf/host.ts';
 import { parsePci } from '../vf/inventory.ts';
 import { help, helpOn, manuals } from './help.ts';
+import { printableLines } from './table.ts';
 import { type Flags, type Outcome, wrongUsage } from './usage.ts';
 
 type Command = (host: Host, words: readonly string[], flags: Flags) => Promise<Outcome>;
@@ -68,6 +69,15 @@ function parseCommandLine(args: readonly string[]): CommandLine | Outcome {
 
 /** Runs the operator's tool. */
 export async function runTool(args: readonly string[], env: Flags['env'], version: string): Promise<Outcome> {
+  const outcome = await runLine(args, env, version);
+  const { exitCode, stdout, stderr } = outcome;
+  // An escaped character means the same in JSON; other forms know best where colours and lines are theirs.
+  const isJson = /^[[{]/.test(stdout);
+  const shown = { exitCode, stdout: isJson ? printableLines(stdout) : stdout };
+  return stderr === undefined ? shown : { ...shown, stderr: printableLines(stderr) };
+}
+
+async function runLine(args: readonly string[], env: Flags['env'], version: string): Promise<Outcome> {
   const line = parseCommandLine(args);
   if ('exitCode' in line) return line;
   const { name, words, given } = line;

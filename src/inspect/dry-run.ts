@@ -14,6 +14,7 @@ import { readStdin } from '../kernel/streams.ts';
 import { IFF_UP } from '../kernel/link.ts';
 import { Log } from '../kernel/log.ts';
 import { hasDriver } from '../kernel/pci-driver.ts';
+import { printable } from '../kernel/printable.ts';
 import { findProgram } from '../kernel/process.ts';
 import type { Host } from '../vf/host.ts';
 import { findPf, findVf, NotUsable, pfName, type Vf, vfName, wholePf } from '../vf/inventory.ts';
@@ -22,7 +23,7 @@ import { changes, type VfSettings } from '../vf/settings.ts';
 import { type Flags, type Outcome, wrongUsage } from './usage.ts';
 import { type Config, parseNetwork } from './network.ts';
 import { type Device, nickname, survey } from './survey.ts';
-import { paint, type Style } from './table.ts';
+import { paint, printableLines, type Style } from './table.ts';
 
 interface Refusal {
   readonly code: number;
@@ -69,7 +70,7 @@ export async function dryRun(host: Host, words: readonly string[], flags: Flags)
   const end = isRefused
     ? paint(flags.style, 'red', 'An ADD would fail')
     : paint(flags.style, 'green', 'Nothing speaks against an ADD');
-  return { exitCode, stdout: `Network ${network.name}\n${parts.join('')}${end}\n` };
+  return { exitCode, stdout: `Network ${printable(network.name)}\n${parts.join('')}${end}\n` };
 }
 
 /** A plugin of somebody else: is it there, and does it go with ours? */
@@ -259,7 +260,7 @@ function formatVerdict(
     rows.push(['refused', `${message} (code ${code})${details === undefined ? '' : `\n${details}`}`]);
   const lines = rows.map(([name, value]) => {
     const label = paint(style, name === 'refused' ? 'red' : 'dim', name.padEnd(9));
-    return `  ${label}${value.replaceAll('\n', `\n${' '.repeat(11)}`)}\n`;
+    return `  ${label}${printableLines(value).replaceAll('\n', `\n${' '.repeat(11)}`)}\n`;
   });
   return `${paint(style, 'bold', `Plugin ${which}: ${type}`)}\n${lines.join('')}`;
 }

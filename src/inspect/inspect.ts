@@ -1,6 +1,7 @@
 import { listAddresses } from '../kernel/address.ts';
 import { IFF_RUNNING, IFF_UP } from '../kernel/link.ts';
 import { Netns } from '../kernel/netns.ts';
+import { printable } from '../kernel/printable.ts';
 import type { Host } from '../vf/host.ts';
 import { describeHolders } from '../vf/users.ts';
 import { devicePath, vfName } from '../vf/inventory.ts';
@@ -59,7 +60,7 @@ async function addressesOf(host: Host, path: string, ifindex: number): Promise<s
     .map(({ bytes, prefixLength }) => `${formatIp(bytes)}/${prefixLength}`);
 }
 
-function formatDevice(device: Device, details: Details, style: Style, nowMs: number): string {
+export function formatDevice(device: Device, details: Details, style: Style, nowMs: number): string {
   const { vf, isPf, state, why, owner, since, link, netns, claim, holders } = device;
   const { iommuGroup, addresses, isNetnsAlive } = details;
   const original = claim?.original.driver;
@@ -85,7 +86,7 @@ function formatDevice(device: Device, details: Details, style: Style, nowMs: num
     ['time of ADD', formatTimes(claim?.times)],
   ];
   const lines = rows.flatMap(([name, value]) =>
-    value === undefined ? [] : [`  ${paint(style, 'dim', name.padEnd(13))}${value}\n`],
+    value === undefined ? [] : [`  ${paint(style, 'dim', name.padEnd(13))}${printable(value)}\n`],
   );
   const title = paint(style, 'bold', isPf ? `PF ${vf.pf.ifname ?? ''} (${vf.pci})` : vfName(vf));
   return `${title}\n${lines.join('')}${isPf ? '' : formatSettings(device, style)}`;

@@ -1,6 +1,7 @@
 import { messageOf } from '../attach/failure.ts';
 import { collect } from '../attach/collect.ts';
 import { ownerName } from '../attach/recovery.ts';
+import { printable } from '../kernel/printable.ts';
 import { listClaims } from '../vf/claims.ts';
 import type { Host } from '../vf/host.ts';
 import type { Flags, Outcome } from './usage.ts';
@@ -20,9 +21,10 @@ export async function sweep(host: Host, { dryRun, json, env }: Flags): Promise<O
   const exitCode = rows.some(({ outcome }) => outcome === 'failed') ? 1 : 0;
   if (json) return { exitCode, stdout: `${JSON.stringify(rows)}\n` };
   const would = dryRun ? 'would be ' : '';
-  const lines = rows.map(
-    ({ vf, owner, outcome, why }) =>
+  const lines = rows.map(({ vf, owner, outcome, why }) =>
+    printable(
       `${vf}  ${outcome === 'given back' ? would : ''}${outcome}: ${owner ? `${owner}: ` : ''}${why}`,
+    ),
   );
   return { exitCode, stdout: lines.length > 0 ? `${lines.join('\n')}\n` : 'No VF is claimed\n' };
 }

@@ -1,3 +1,5 @@
+import { printable } from '../kernel/printable.ts';
+
 /** How to write for whoever reads it. */
 export interface Style {
   /** Width of the terminal; undefined: none, or not known, and nothing is cut off. */
@@ -14,16 +16,26 @@ export interface Cell {
   readonly colour?: Colour | undefined;
 }
 
+/** One line of text in a colour; what others chose in it neither moves the cursor nor makes another line. */
 export function paint({ hasColour }: Style, colour: Colour | undefined, text: string): string {
-  return hasColour && colour !== undefined && text !== '' ? `\x1b[${colours[colour]}m${text}\x1b[0m` : text;
+  const shown = printable(text);
+  return hasColour && colour !== undefined && shown !== ''
+    ? `\x1b[${colours[colour]}m${shown}\x1b[0m`
+    : shown;
+}
+
+/** Text of several lines that are ours, with what others chose in them. */
+export function printableLines(text: string): string {
+  return text.split('\n').map(printable).join('\n');
 }
 
 /** Columns aligned, two spaces apart. On a terminal the last one is cut to what is left of the width. */
 export function formatTable(
   header: readonly string[],
-  rows: readonly (readonly Cell[])[],
+  given: readonly (readonly Cell[])[],
   style: Style,
 ): string {
+  const rows = given.map((row) => row.map(({ text, colour }) => ({ text: printable(text), colour })));
   const widths = header.map((title, i) =>
     Math.max(title.length, ...rows.map((row) => row[i]?.text.length ?? 0)),
   );

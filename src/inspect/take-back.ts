@@ -1,5 +1,6 @@
 import { collect } from '../attach/collect.ts';
 import { ownerName } from '../attach/recovery.ts';
+import { printable } from '../kernel/printable.ts';
 import { readClaim } from '../vf/claims.ts';
 import type { Host } from '../vf/host.ts';
 import { NotUsable, parsePci } from '../vf/inventory.ts';
@@ -19,7 +20,7 @@ export async function takeBack(
   const end = (exitCode: number, outcome: string, message: string): Outcome => {
     if (json) return { exitCode, stdout: `${JSON.stringify({ vf: pci, outcome, message })}\n` };
     return exitCode === 0
-      ? { exitCode, stdout: `${message}\n` }
+      ? { exitCode, stdout: `${printable(message)}\n` }
       : { exitCode, stdout: '', stderr: `${message}\n` };
   };
   if (!readClaim(host, pci))

@@ -23,7 +23,8 @@ export async function vfs(host: Host, words: readonly string[], flags: Flags): P
   const table = formatList(devices, flags.style, Date.now());
   const notes = [doubt, count === undefined ? undefined : howToKeep(pf, Number(count))];
   const text = notes.flatMap((note) => (note === undefined ? [] : [`\n${note}\n`])).join('');
-  return { exitCode: 0, stdout: `${table}${paint(flags.style, 'dim', text)}` };
+  const painted = text.split('\n').map((line) => paint(flags.style, 'dim', line));
+  return { exitCode: 0, stdout: `${table}${painted.join('\n')}` };
 }
 
 /** What makes the VFs again at the next boot. */

@@ -30,7 +30,10 @@ type Key = (typeof keys)[number];
 
 const linkStates = ['auto', 'enable', 'disable'] as const;
 
-/** Drivers without a setting report all-ones for it: `memset(&ivi, -1)` in rtnl_fill_vfinfo. */
+/**
+ * What a driver without spoofchk or trust reports for it: rtnl_fill_vfinfo() (net/core/rtnetlink.c) presets these with -1.
+ * Everything else it presets with 0: a driver without link state says "auto", one without rates "no limit".
+ */
 const UNKNOWN = 0xffffffff;
 
 function toggleOf(entry: { setting: number } | undefined): boolean | undefined {
@@ -91,8 +94,8 @@ function pick(settings: VfSettings, wanted: (key: Key) => boolean): VfSettings {
   );
 }
 
-/** The keys of the network configuration that a setting comes from, with their values, for messages. */
-function describe(settings: VfSettings, key: Key, errno: number): string {
+/** A setting in the words of the network configuration, for messages: `"vlan": 100, "vlanQoS": 3`. */
+function describe(settings: VfSettings, key: Key, errno?: number): string {
   const { vlan, rateMbps } = settings;
   switch (key) {
     case 'mac':
@@ -111,6 +114,13 @@ function describe(settings: VfSettings, key: Key, errno: number): string {
     case 'trust':
       return `"trust": "${settings.trust ? 'on' : 'off'}"`;
   }
+}
+
+/** In which settings a VF is not what was asked for. What the driver does not report cannot be compared. */
+export function differences(is: VfSettings, asked: VfSettings): string[] {
+  return keys
+    .filter((key) => is[key] !== undefined && changes(is, asked)[key] !== undefined)
+    .map((key) => `the PF has ${describe(is, key)} for it, not ${describe(asked, key)}`);
 }
 
 /** A setting that this card or its driver cannot have. */

@@ -84,13 +84,13 @@ describe('the protocol', () => {
         'VLAN on the PF',
         'ip link set $PF vf 0 vlan 200',
         'ip link set $PF vf 0 vlan 100',
-        "the PF's vlan for it is",
+        'the PF has "vlan": 0 for it, not "vlan": 100',
       ],
       [
         'trust',
         'ip link set $PF vf 0 trust off',
         'ip link set $PF vf 0 trust on',
-        "the PF's trust for it is false, was true",
+        'the PF has "trust": "off" for it, not "trust": "on"',
       ],
       [
         'address',
@@ -130,7 +130,9 @@ describe('the protocol', () => {
       await node.sh(`ip link set ${pf} vf 0 mac 02:00:00:00:70:99`);
       const { answer } = await check();
       await node.sh(`ip link set ${pf} vf 0 mac ${config.mac}`);
-      expect(answer?.msg).toContain("the PF's mac for it is 02:00:00:00:70:99, was 02:00:00:00:70:01");
+      expect(answer?.msg).toContain(
+        'the PF has "mac": "02:00:00:00:70:99" for it, not "mac": "02:00:00:00:70:01"',
+      );
     });
 
     test('finds a swapped VF', async () => {
