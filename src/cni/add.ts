@@ -14,7 +14,8 @@ export async function add(host: Host, request: Request): Promise<string> {
   for (const note of conf.notes) host.log.info(note);
   for (const warning of conf.warnings) host.log.warning(warning);
   const previous = previousResult(request, conf);
-  if (!conf.hasIpam) formatResult(previous, conf.cniVersion); // what this version cannot express is refused before anything is changed
+  // What this version cannot express is refused before anything is changed.
+  if (!conf.hasIpam) formatResult(previous, conf.cniVersion);
   const ipam = conf.hasIpam ? ipamCallOf(request) : undefined;
   const { config, ...rest } = ipamRequest(request);
   const order = {

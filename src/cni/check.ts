@@ -21,8 +21,8 @@ import { parseResult, type Result, toIpConfig } from './result.ts';
 import { parseVersion } from './versions.ts';
 
 /**
- * CHECK: is the attachment still what ADD made of it? Compared with prevResult where that tells, since a later plugin of the chain may have
- * changed MAC or MTU by right.
+ * CHECK: is the attachment still what ADD made of it? Compared with prevResult where that tells,
+ * since a later plugin of the chain may have changed MAC or MTU by right.
  * @throws CniError 103 naming every difference
  */
 export async function check(host: Host, request: Request): Promise<void> {

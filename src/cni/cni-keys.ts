@@ -32,7 +32,10 @@ export const foreignKeys = [
 /** Those of a network's author that are read by somebody else; the shorter ones are too near to too much. */
 const authorKeys = foreignKeys.filter((key) => key.length > 5);
 
-/** The key that an unknown one probably means ("max-tx-rate", "vlanId", "capabilites"); undefined if it means none. */
+/**
+ * The key that an unknown one probably means ("max-tx-rate", "vlanId", "capabilites"); undefined if it
+ * means none.
+ */
 export function meantKey(unknown: string): string | undefined {
   return meantWord(unknown, Object.keys(keys)) ?? nearest(unknown, authorKeys);
 }

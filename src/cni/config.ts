@@ -42,11 +42,17 @@ type OwnKey = keyof typeof keys;
 const byLowerCase = new Map(Object.keys(keys).map((key) => [key.toLowerCase(), key as OwnKey]));
 const foreign = new Set(foreignKeys.map((key) => key.toLowerCase()));
 
-/** Unknown keys are compared with ours, which takes time: a configuration of a megabyte has no more of it than any other. */
+/**
+ * Unknown keys are compared with ours, which takes time: a configuration of a megabyte has no more of
+ * it than any other.
+ */
 const maxUnknownKeys = 50;
 const maxKeyLength = 40;
 
-/** Picks our keys: in any case, as Go's decoder does; null and, where the Go plugin does so, "" mean absent. */
+/**
+ * Picks our keys: in any case, as Go's decoder does; null and, where the Go plugin does so, "" mean
+ * absent.
+ */
 function ownKeys(
   config: Request['config'],
   problems: Problems,
@@ -119,7 +125,10 @@ function parsePart<T extends z.ZodMiniType>(
   return {};
 }
 
-/** The MAC that was asked for: the runtime's word counts more than the pod's (args, CNI_ARGS), and that more than the network's. */
+/**
+ * The MAC that was asked for: the runtime's word counts more than the pod's (args, CNI_ARGS), and that
+ * more than the network's.
+ */
 function chooseMac(
   sources: Readonly<Record<string, string | null | undefined>>,
   own: string | undefined,
@@ -134,7 +143,10 @@ function chooseMac(
   return own;
 }
 
-/** A pod's wish for bandwidth as the VF's limit: what the pod sends. The smaller of pod's and network's wish wins. */
+/**
+ * A pod's wish for bandwidth as the VF's limit: what the pod sends. The smaller of pod's and network's
+ * wish wins.
+ */
 function limitRate(
   maxTxRate: number | undefined,
   { bandwidth }: RuntimeConfig,
@@ -147,7 +159,10 @@ function limitRate(
   return maxTxRate ? Math.min(asked, maxTxRate) : asked;
 }
 
-/** Keys of CNI_ARGS that need no IgnoreUnknown: ours, our ancestors', the IPAM plugins', and those that every Kubernetes runtime sends. */
+/**
+ * Keys of CNI_ARGS that need no IgnoreUnknown: ours, our ancestors', the IPAM plugins', and those that
+ * every Kubernetes runtime sends.
+ */
 const knownArgs = /^(IgnoreUnknown|MAC|VF|VLAN|IP|SUBNET|GATEWAY|K8S_.*)$/;
 
 function checkCniArgs(cniArgs: ReadonlyMap<string, string>): void {
@@ -179,7 +194,8 @@ function deviceOf(
 }
 
 /**
- * Understands the network configuration of a request and refuses what is wrong in it, before anything is changed.
+ * Understands the network configuration of a request and refuses what is wrong in it, before anything
+ * is changed.
  * @throws CniError 1, 4, 7
  */
 export function parseConfig(request: Request): NetConf {

@@ -9,9 +9,10 @@ import { callerOf, ipamCallOf, ipamRequest } from './ipam.ts';
 import type { Request } from './request.ts';
 
 /**
- * DEL: gives an attachment's VF back. Works without a network namespace, twice, late, and with a stdin that has lost its keys: what
- * counts is the claim. Without one there is nothing of ours to undo; the IPAM plugin, which may still have an address, is asked all the
- * same, but cannot fail the DEL.
+ * DEL: gives an attachment's VF back. Works without a network namespace, twice, late, and with a
+ * stdin that has lost its keys: what counts is the claim. Without one there is nothing of ours to
+ * undo; the IPAM plugin, which may still have an address, is asked all the same, but cannot fail the
+ * DEL.
  */
 export async function del(host: Host, request: Request): Promise<void> {
   const { attachment, config } = request;
@@ -35,8 +36,9 @@ export async function del(host: Host, request: Request): Promise<void> {
     const call = ipamCallOf(request);
     if (call) runIpam('DEL', call);
   } catch (error) {
-    // Where there was a VF, its address went with it. Multus' DEL has lost the ranges that the IPAM plugin wants, and a runtime repeats a
-    // DEL until it succeeds: the pod would stay Terminating for ever.
+    // Where there was a VF, its address went with it. Multus' DEL has lost the ranges that the IPAM
+    // plugin wants, and a runtime repeats a DEL until it succeeds: the pod would stay Terminating for
+    // ever.
     host.log.warning('IPAM plugin not asked to free an address', { error: messageOf(error) });
   }
 }

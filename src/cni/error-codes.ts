@@ -29,8 +29,9 @@ const codes: Readonly<Record<FailureKind, number>> = {
 };
 
 /**
- * Codes that mean the same for every plugin: the specification's and libcni's 8. Not 3, upon which a runtime sends no DEL.
- * Any other is the IPAM plugin's own (100 and up), or says nothing (999 is what libcni makes of any error).
+ * Codes that mean the same for every plugin: the specification's and libcni's 8. Not 3, upon which a
+ * runtime sends no DEL. Any other is the IPAM plugin's own (100 and up), or says nothing (999 is what
+ * libcni makes of any error).
  */
 const commonCodes: readonly number[] = [
   Code.IncompatibleVersion,
@@ -68,7 +69,10 @@ function codeOf(error: unknown): number {
   return Code.Internal;
 }
 
-/** Any error in the form that a runtime gets. What nobody foresaw is a bug of ours: code 999, with its stack for the log only. */
+/**
+ * Any error in the form that a runtime gets. What nobody foresaw is a bug of ours: code 999, with its
+ * stack for the log only.
+ */
 export function toCniError(error: unknown): CniError {
   if (error instanceof CniError) return error;
   const code = codeOf(error);

@@ -3,7 +3,10 @@ import { FileError } from '../kernel/errno.ts';
 import { InputRefused } from '../kernel/json.ts';
 import { shorten } from '../kernel/printable.ts';
 
-/** Error codes: 1 to 99 are the specification's (8 and 999 are libcni's), 100 and up are ours. README.md explains them. */
+/**
+ * Error codes: 1 to 99 are the specification's (8 and 999 are libcni's), 100 and up are ours.
+ * README.md explains them.
+ */
 export const Code = {
   IncompatibleVersion: 1,
   UnsupportedField: 2,
@@ -23,7 +26,7 @@ export const Code = {
   Internal: 999,
 } as const;
 
-/** A runtime makes an event of an error, and an event has room for so much (kubelet's events are cut at 1 KB). */
+/** Runtimes put errors into events and their own logs, again at each try: no error is longer than this. */
 const maxTextLength = 4096;
 
 /** The lines of `details` that the message does not have: libcni's callers print both behind each other. */
@@ -46,7 +49,10 @@ export class CniError extends Error {
   }
 }
 
-/** What comes from loading the program and from stdin, before anything could make a {@link CniError} of it. */
+/**
+ * What comes from loading the program and from stdin, before anything could make a {@link CniError} of
+ * it.
+ */
 function toPlain(error: unknown): { code: number; message: string; details?: string | undefined } {
   if (error instanceof CniError) return error;
   if (error instanceof InputRefused) return { code: Code.DecodingFailure, message: error.message };

@@ -13,8 +13,9 @@ const attachmentsSchema = z.nullable(z.array(z.looseObject({ containerID: z.stri
 const listKeys = ['cni.dev/valid-attachments', 'cni.dev/attachments'];
 
 /**
- * GC: gives back every VF of this network that no valid attachment has. null and [] mean that none is valid; without the key (cnitool)
- * nothing is said about validity: then only stale ones go, and living ones are reported.
+ * GC: gives back every VF of this network that no valid attachment has. null and [] mean that none is
+ * valid; without the key (cnitool) nothing is said about validity: then only stale ones go, and
+ * living ones are reported.
  * @throws CniError 7; Failure `incomplete` naming all that could not be given back
  */
 export async function gc(host: Host, request: Request): Promise<void> {

@@ -10,10 +10,11 @@ import {
 } from '../attach/ipam-plugin.ts';
 import { Failure, IpamRefused, messageOf } from '../attach/failure.ts';
 import type { AddressSource, Caller } from '../attach/wish.ts';
+import { quoted } from '../kernel/printable.ts';
 import { type Child, finish, isOwnProgram } from '../kernel/process.ts';
 import type { IpConfig } from '../vf/addressing.ts';
 import type { Host } from '../vf/host.ts';
-import { CniError, Code, quoted } from './errors.ts';
+import { CniError, Code } from './errors.ts';
 import type { Request } from './request.ts';
 import { parseResult, type Result, toIpConfig } from './result.ts';
 import { parseVersion } from './versions.ts';
@@ -35,7 +36,7 @@ export function callerOf({ env }: Request): Caller {
 
 /**
  * The call of the IPAM plugin that a request's configuration names; undefined if it names none.
- * @throws Failure `no IPAM plugin`; CniError 7 if it names this very program, which would call itself without end
+ * @throws Failure `no IPAM plugin`; CniError 7 if it names this program, which would call itself without end
  */
 export function ipamCallOf(request: Request): IpamCall | undefined {
   if (ipamType(request.config) === request.config['type']) throw ownIpam(request);
@@ -64,8 +65,9 @@ export function checkIpam(call: IpamCall): void {
 }
 
 /**
- * Whether an IPAM plugin refused GC because it is older than the command: in the words of libcni, or with a code that has no other
- * meaning for a command that needs no container (3: libcni before 1.2 looks for one first) and comes with all that it needs (4).
+ * Whether an IPAM plugin refused GC because it is older than the command: in the words of libcni, or
+ * with a code that has no other meaning for a command that needs no container (3: libcni before 1.2
+ * looks for one first) and comes with all that it needs (4).
  */
 function isOlderThanGc(error: unknown): boolean {
   if (!(error instanceof IpamRefused)) return false;
@@ -74,7 +76,10 @@ function isOlderThanGc(error: unknown): boolean {
   return codes.includes(error.code) || /unknown CNI_COMMAND/i.test(error.message);
 }
 
-/** Has the IPAM plugin free what no valid attachment has. One that does not know GC is passed over. @throws Failure */
+/**
+ * Has the IPAM plugin free what no valid attachment has. One that does not know GC is passed over.
+ * @throws Failure
+ */
 export function collectAddresses(host: Host, request: Request): void {
   const skip = (error: unknown) =>
     host.log.warning('IPAM plugin passed over: no address is freed', { error: messageOf(error) });
@@ -95,10 +100,16 @@ export function collectAddresses(host: Host, request: Request): void {
   }
 }
 
-/** IPAM plugins that only look into files or a database: they can run while the interface is still on its way. */
+/**
+ * IPAM plugins that only look into files or a database: they can run while the interface is still on
+ * its way.
+ */
 const independent = ['host-local', 'static', 'whereabouts', 'nv-ipam'];
 
-/** The addresses that an IPAM plugin gives. It starts at once where it cannot need the interface, and runs beside the kernel's work. */
+/**
+ * The addresses that an IPAM plugin gives. It starts at once where it cannot need the interface, and
+ * runs beside the kernel's work.
+ */
 export function ipamAddresses(call: IpamCall): AddressSource<IpamAddresses> {
   return (lock) => {
     const isEarly = independent.includes(call.plugin);

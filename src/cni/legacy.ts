@@ -1,7 +1,7 @@
 /**
- * Configurations of this plugin's ancestors, in terms of today's: Intel's SR-IOV CNI v0 and v1 (2017 to 2019) and
- * hustcat's (2016 to 2020). Their keys count only where they do not change the meaning of a modern configuration.
- * docs/compatibility.md has the table.
+ * Configurations of this plugin's ancestors, in terms of today's: Intel's SR-IOV CNI v0 and v1 (2017
+ * to 2019) and hustcat's (2016 to 2020). Their keys count only where they do not change the meaning
+ * of a modern configuration. docs/compatibility.md has the table.
  */
 
 type Config = Readonly<Record<string, unknown>>;
@@ -73,7 +73,10 @@ function modernizeDpdk(config: Config): Pick<Modernized, 'config' | 'notes'> {
   };
 }
 
-/** Translates a configuration; a modern one comes back as it was, without the keys that only ancestors had. */
+/**
+ * Translates a configuration; a modern one comes back as it was, without the keys that only ancestors
+ * had.
+ */
 export function modernize(given: Config, cniArgs: ReadonlyMap<string, string>): Modernized {
   const { config, notes } = modernizeDpdk(given);
   const modernized = modernizeSelector(config, cniArgs);

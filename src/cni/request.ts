@@ -117,7 +117,8 @@ function parseStdin(stdin: string): Record<string, unknown> {
 }
 
 /**
- * CNI_ARGS as a map. Multus appends its own pairs to the runtime's, so keys come twice and in any order: the last one counts.
+ * CNI_ARGS as a map. Multus appends its own pairs to the runtime's, so keys come twice and in any
+ * order: the last one counts.
  * @throws CniError 4 for a part that is no pair
  */
 export function parseCniArgs(text: string): ReadonlyMap<string, string> {

@@ -112,8 +112,8 @@ function isIpv6Text(address: string): boolean {
 }
 
 /**
- * The result as JSON in the form of a version: 0.1.0 and 0.2.0 know one address per family and no interfaces, 0.3.0 to 0.4.0 no MTU and
- * PCI address of an interface.
+ * The result as JSON in the form of a version: 0.1.0 and 0.2.0 know one address per family and no
+ * interfaces, 0.3.0 to 0.4.0 no MTU and PCI address of an interface.
  * @throws CniError 2 for a result that 0.1.0 and 0.2.0 cannot express
  */
 export function formatResult(result: Result, version: CniVersion): string {
@@ -151,7 +151,10 @@ export function formatResult(result: Result, version: CniVersion): string {
   return JSON.stringify({ ...common, interfaces, ips, routes: routesOfVersion });
 }
 
-/** The addresses and routes of a result in the kernel's terms. @throws CniError 6 naming what is no address */
+/**
+ * The addresses and routes of a result in the kernel's terms.
+ * @throws CniError 6 naming what is no address
+ */
 export function toIpConfig({ ips, routes }: Pick<Result, 'ips' | 'routes'>, source: string): IpConfig {
   const understood = <T>(value: T | undefined, what: string, given: string): T => {
     if (value !== undefined) return value;

@@ -9,7 +9,8 @@ import { checkIpam, ipamCallOf } from './ipam.ts';
 import type { Request } from './request.ts';
 
 /**
- * STATUS: could an ADD ever work now? A pool whose VFs are all in use is no reason to say no: the node would go NotReady by being used.
+ * STATUS: could an ADD ever work now? A pool whose VFs are all in use is no reason to say no: the
+ * node would go NotReady by being used.
  * @throws CniError 50 with the reason, 51 where the IPAM plugin says so
  */
 export function status(host: Host, request: Request): void {

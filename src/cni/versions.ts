@@ -42,14 +42,20 @@ function parseObject(stdin: string): { readonly cniVersion?: unknown } | undefin
   }
 }
 
-/** The version of an error: the configuration's where it is one of ours, so that whoever asked can read it, else the newest. */
+/**
+ * The version of an error: the configuration's where it is one of ours, so that whoever asked can read
+ * it, else the newest.
+ */
 export function answeredVersion(stdin: string): CniVersion {
   const config = parseObject(stdin);
   const asked = config && orOldest(config.cniVersion);
   return isSupported(asked) ? asked : newestVersion;
 }
 
-/** The answer to VERSION. Runtimes refuse one without cniVersion, so anything unusable on stdin gets our newest. */
+/**
+ * The answer to VERSION. Runtimes refuse one without cniVersion, so anything unusable on stdin gets
+ * our newest.
+ */
 export function formatVersion(stdin: string): string {
   const asked = parseObject(stdin)?.cniVersion;
   return JSON.stringify({ cniVersion: isSupported(asked) ? asked : newestVersion, supportedVersions });

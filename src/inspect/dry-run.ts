@@ -63,7 +63,10 @@ export async function dryRun(host: Host, words: readonly string[], flags: Flags)
   }
   const isRefused = verdicts.some(({ refused }) => refused.length > 0);
   const exitCode = isRefused ? 3 : 0;
-  if (flags.json) return { exitCode, stdout: `${JSON.stringify({ network: network.name, wouldWork: !isRefused, plugins: verdicts.map(toJson) }, undefined, 1)}\n` }; // prettier-ignore
+  if (flags.json) {
+    const whole = { network: network.name, wouldWork: !isRefused, plugins: verdicts.map(toJson) };
+    return { exitCode, stdout: `${JSON.stringify(whole, undefined, 1)}\n` };
+  }
   const parts = verdicts.map((verdict, i) =>
     formatVerdict(verdict, `${i + 1} of ${verdicts.length}`, flags.style),
   );
@@ -78,9 +81,17 @@ function judgeOther(config: Config, cniPath: string): Verdict {
   const type = String(config['type']);
   const refused: Refusal[] = [];
   if (findProgram(type, cniPath) === undefined)
-    refused.push({ code: Code.InvalidEnvironment, message: `Cannot find plugin "${type}" in CNI_PATH "${cniPath}"` }); // prettier-ignore
+    refused.push({
+      code: Code.InvalidEnvironment,
+      message: `Cannot find plugin "${type}" in CNI_PATH "${cniPath}"`,
+    });
   if (type === 'bandwidth')
-    refused.push({ code: Code.InvalidConfig, message: 'The "bandwidth" plugin works on veth pairs and fails behind a VF: use "max_tx_rate", or "capabilities": {"bandwidth": true} of this plugin' }); // prettier-ignore
+    refused.push({
+      code: Code.InvalidConfig,
+      message:
+        'The "bandwidth" plugin works on veth pairs and fails behind a VF: use "max_tx_rate", ' +
+        'or "capabilities": {"bandwidth": true} of this plugin',
+    });
   return { type, takes: undefined, sets: {}, is: {}, refused, notes: [] };
 }
 
@@ -117,7 +128,9 @@ export async function judge(
     if (typeof logFile === 'string' && logFile !== '' && !logFile.startsWith('/var/log/'))
       notes.push(`"logFile": "${logFile}" is not below /var/log: lines go to stderr`);
     await attempt(() => conf.hasIpam && ipamCallOf(request));
-    await attempt(() => conf.hasIpam || formatResult({ interfaces: [], ips: [], routes: [], dns: {} }, conf.cniVersion)); // prettier-ignore
+    await attempt(
+      () => conf.hasIpam || formatResult({ interfaces: [], ips: [], routes: [], dns: {} }, conf.cniVersion),
+    );
     takes = await attempt(() => chooseDry(quiet, conf, getsDevice, notes));
     if (takes) {
       const vf = takes;
@@ -188,13 +201,17 @@ async function chooseDry(
       }
       throw new CniError(
         Code.InvalidConfig,
-        'Invalid network configuration: it names no device: "deviceID" is usually put there by Multus, for a NetworkAttachmentDefinition with ' +
-          'the annotation k8s.v1.cni.cncf.io/resourceName (--device VF checks as if it had); "pf" takes a free VF without a device plugin',
+        'Invalid network configuration: it names no device: "deviceID" is usually put there by Multus, ' +
+          'for a NetworkAttachmentDefinition with the annotation k8s.v1.cni.cncf.io/resourceName ' +
+          '(--device VF checks as if it had); "pf" takes a free VF without a device plugin',
       );
   }
 }
 
-/** A device that is asked for by its address: whoever has it must not have it any more. @throws CniError 11 */
+/**
+ * A device that is asked for by its address: whoever has it must not have it any more.
+ * @throws CniError 11
+ */
 function named(devices: readonly Device[], pci: string, notes: string[]): Vf {
   const device = devices.find(({ vf }) => vf.pci === pci);
   if (!device) throw new NotUsable(`${pci} is neither a PF nor a VF`);
@@ -204,12 +221,15 @@ function named(devices: readonly Device[], pci: string, notes: string[]): Vf {
     throw new Failure('busy', `${vfName(vf)} belongs to ${whose}: ${why}`);
   if (state === 'stale') notes.push(`${vfName(vf)} would first be given back; it was of ${whose}: ${why}`);
   else if (state === 'foreign')
-    notes.push(`the host uses ${vfName(vf)}: ${why}; named by its address it is taken all the same`); // prettier-ignore
+    notes.push(`the host uses ${vfName(vf)}: ${why}; named by its address it is taken all the same`);
   else if (state === 'unreadable') notes.push(`${why}: it would be put aside`);
   return vf;
 }
 
-/** The VF that a pool would give: a free one, else one whose claim is stale. @throws CniError 11; NotUsable */
+/**
+ * The VF that a pool would give: a free one, else one whose claim is stale.
+ * @throws CniError 11; NotUsable
+ */
 async function pooled(host: Host, pool: Pool, dpdk: DpdkWish | undefined, notes: string[]): Promise<Vf> {
   const all = candidates(host, pool);
   const devices = await survey(host);
@@ -219,7 +239,7 @@ async function pooled(host: Host, pool: Pool, dpdk: DpdkWish | undefined, notes:
   for (const vf of [...all.filter((vf) => !isClaimed(vf)), ...all.filter(isClaimed)]) {
     const device = stateOf(vf);
     const isTaken = ['attached', 'busy', 'held'].includes(device?.state ?? '');
-    const why = isTaken ? `${nickname(device?.owner)}: ${device?.why}` : await unfit(host, pool, dpdk, vf); // prettier-ignore
+    const why = isTaken ? `${nickname(device?.owner)}: ${device?.why}` : await unfit(host, pool, dpdk, vf);
     if (why !== undefined) {
       reasons.set(vf.pci, why);
       continue;
@@ -251,10 +271,17 @@ function formatVerdict(
   style: Style,
 ): string {
   const rows: [string, string][] = [];
-  if (takes) rows.push(['takes', `${vfName(takes)}, driver ${takes.driver ?? 'none'}, netdev ${takes.ifnames[0] ?? 'none'}`]); // prettier-ignore
+  if (takes)
+    rows.push([
+      'takes',
+      `${vfName(takes)}, driver ${takes.driver ?? 'none'}, netdev ${takes.ifnames[0] ?? 'none'}`,
+    ]);
   const programmed = changes(is, sets);
   for (const key of Object.keys(programmed) as (keyof VfSettings)[])
-    rows.push(['sets', `${key} ${text(programmed[key])} (now ${is[key] === undefined ? 'unknown' : text(is[key])})`]); // prettier-ignore
+    rows.push([
+      'sets',
+      `${key} ${text(programmed[key])} (now ${is[key] === undefined ? 'unknown' : text(is[key])})`,
+    ]);
   for (const note of notes) rows.push(['note', note]);
   for (const { code, message, details } of refused)
     rows.push(['refused', `${message} (code ${code})${details === undefined ? '' : `\n${details}`}`]);

@@ -21,7 +21,10 @@ interface Details {
   readonly isNetnsAlive: boolean | undefined;
 }
 
-/** `sriov inspect VF|CONTAINER`: everything that is known about a VF, or about those of a container or pod. */
+/**
+ * `sriov inspect VF|CONTAINER`: everything that is known about a VF, or about those of a container or
+ * pod.
+ */
 export async function inspect(
   host: Host,
   words: readonly string[],
@@ -40,7 +43,10 @@ export async function inspect(
     }));
     return { exitCode: 0, stdout: `${JSON.stringify(objects, undefined, 1)}\n` };
   }
-  return { exitCode: 0, stdout: all.map(({ device, details }) => formatDevice(device, details, style, Date.now())).join('\n') }; // prettier-ignore
+  return {
+    exitCode: 0,
+    stdout: all.map(({ device, details }) => formatDevice(device, details, style, Date.now())).join('\n'),
+  };
 }
 
 async function lookCloser(host: Host, { vf, link, netns, claim }: Device): Promise<Details> {
@@ -65,12 +71,13 @@ export function formatDevice(device: Device, details: Details, style: Style, now
   const { iommuGroup, addresses, isNetnsAlive } = details;
   const original = claim?.original.driver;
   const isDriverChanged = original !== undefined && original !== vf.driver;
+  const place = netns === '' ? '' : ` in "${netns}"`;
   const rows: [string, string | undefined][] = [
     ['state', `${state}${why === undefined ? '' : `: ${why}`}`],
     ['driver', `${vf.driver ?? 'none'}${isDriverChanged ? ` (it was ${original})` : ''}`],
     ['IOMMU group', iommuGroup],
     ['VFs', isPf ? `${vf.pf.numVfs} of ${vf.pf.totalVfs}` : undefined],
-    ['netdev', link && `${link.ifname}${netns === '' ? '' : ` in "${netns}"`}, MAC ${link.mac}, MTU ${link.mtu}, ${carrier(link.flags)}`], // prettier-ignore
+    ['netdev', link && `${link.ifname}${place}, MAC ${link.mac}, MTU ${link.mtu}, ${carrier(link.flags)}`],
     ['addresses', addresses.join(', ') || undefined],
     ['pod', owner?.pod],
     ['container', containerOf(owner)],
@@ -121,12 +128,17 @@ const settingNames: Readonly<Record<keyof VfSettings, string>> = {
   trust: 'trust',
 };
 
-/** What the PF has programmed now beside what the claim asked for and found; differing from what was asked for in red. */
+/**
+ * What the PF has programmed now beside what the claim asked for and found; differing from what was
+ * asked for in red.
+ */
 function formatSettings({ settings, claim }: Device, style: Style): string {
   if (!settings && !claim) return '';
   const keys = Object.keys(settingNames) as (keyof VfSettings)[];
   const rows = keys.map((key) => {
-    const [now, asked, original] = [settings, claim?.asked, claim?.original.settings].map((s) => formatSetting(s, key)); // prettier-ignore
+    const [now, asked, original] = [settings, claim?.asked, claim?.original.settings].map((s) =>
+      formatSetting(s, key),
+    );
     const isOther = asked !== undefined && now !== undefined && asked !== now;
     return [
       { text: `  ${settingNames[key]}`, colour: 'dim' as const },

@@ -9,7 +9,10 @@ export async function list(host: Host, { json, style }: Flags): Promise<Outcome>
   const devices = await survey(host);
   if (json) return { exitCode: 0, stdout: `${JSON.stringify(devices.map(toJson), undefined, 1)}\n` };
   if (devices.length === 0)
-    return { exitCode: 0, stdout: 'This host has no SR-IOV physical function (lspci -v shows which cards could be)\n' }; // prettier-ignore
+    return {
+      exitCode: 0,
+      stdout: 'This host has no SR-IOV physical function (lspci -v shows which cards could be)\n',
+    };
   return { exitCode: 0, stdout: formatList(devices, style, Date.now()) };
 }
 

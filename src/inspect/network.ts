@@ -39,7 +39,9 @@ export function parseNetwork(text: string): Network {
   if (definition.success) {
     const { metadata, spec } = definition.data;
     const config = parseText(spec.config, '"spec.config" of the NetworkAttachmentDefinition');
-    const named = typeof config === 'object' && config !== null ? { name: metadata.name, ...config } : config; // as Multus does
+    // As Multus does: a name inside counts more.
+    const isObject = typeof config === 'object' && config !== null;
+    const named = isObject ? { name: metadata.name, ...config } : config;
     const getsDevice = metadata.annotations?.['k8s.v1.cni.cncf.io/resourceName'] !== undefined;
     return { ...fromConfig(named), getsDevice };
   }
@@ -56,7 +58,8 @@ function fromConfig(value: unknown): Omit<Network, 'getsDevice'> {
   if (single.success) return { name: String(single.data['name']), plugins: [single.data] };
   throw new CniError(
     Code.DecodingFailure,
-    'Not a network configuration: it has neither "type" (a .conf) nor "plugins" (a .conflist) nor "kind": "NetworkAttachmentDefinition" with "spec.config"',
+    'Not a network configuration: it has neither "type" (a .conf) nor "plugins" (a .conflist) ' +
+      'nor "kind": "NetworkAttachmentDefinition" with "spec.config"',
   );
 }
 

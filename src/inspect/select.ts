@@ -4,8 +4,8 @@ import { parsePfSelector } from '../vf/pool.ts';
 import { type Device } from './survey.ts';
 
 /**
- * The devices that an operator means: by PCI address, PF#INDEX, netdev name on the host, NAMESPACE/POD, container name or container id,
- * which may be shortened as long as it is unique.
+ * The devices that an operator means: by PCI address, PF#INDEX, netdev name on the host,
+ * NAMESPACE/POD, container name or container id, which may be shortened as long as it is unique.
  * @throws NotUsable if there is none, or more than one container
  */
 export function select(host: Host, devices: readonly Device[], text: string): Device[] {
@@ -28,7 +28,10 @@ function selectExact(host: Host, devices: readonly Device[], text: string): Devi
   }
   if (text.includes('#')) return selectIndex(host, devices, text);
   if (text.includes('/')) return devices.filter(({ owner }) => owner?.pod === text);
-  const named = devices.filter(({ vf, link, netns }) => vf.ifnames.includes(text) || (netns === '' && (link?.ifname === text || link?.altnames.includes(text)))); // prettier-ignore
+  const named = devices.filter(
+    ({ vf, link, netns }) =>
+      vf.ifnames.includes(text) || (netns === '' && (link?.ifname === text || link?.altnames.includes(text))),
+  );
   if (named.length > 0) return named;
   const ofContainer = devices.filter(({ owner }) => owner?.containerName === text);
   return ofContainer.length > 0 ? ofContainer : undefined;

@@ -194,7 +194,10 @@ function claimOn(host: Host, pci: string): Claim | UnreadableClaim | undefined {
   }
 }
 
-/** How long to wait for a VF whose pod is just going: some 100 ms after its name is gone, the kernel gives it back. */
+/**
+ * How long to wait for a VF whose pod is just going: some 100 ms after its name is gone, the kernel
+ * gives it back.
+ */
 const patienceMs = 300;
 
 async function standing(host: Host, claim: Claim): Promise<{ state: State; why: string }> {

@@ -1,7 +1,8 @@
 import type { Outcome } from './usage.ts';
 
 /**
- * Runs the tool. In the executable this module and all that it imports are a script of their own (build/bundle.ts).
+ * Runs the tool. In the executable this module and all that it imports are a script of their own
+ * (build/bundle.ts).
  * @param version the program's
  */
 export async function main(

@@ -2,7 +2,10 @@ import type { Style } from './table.ts';
 
 /** What a run of the tool ends with. */
 export interface Outcome {
-  /** 0: done. 1: something is wrong or could not be done. 2: the command line is wrong. 3: `check` found that an ADD would fail. */
+  /**
+   * 0: done. 1: something is wrong or could not be done. 2: the command line is wrong. 3: `check`
+   * found that an ADD would fail.
+   */
   readonly exitCode: number;
   readonly stdout: string;
   readonly stderr?: string;

@@ -36,8 +36,8 @@ ACTION=="add", SUBSYSTEM=="net", KERNELS=="${pci}", ATTR{device/sriov_numvfs}="$
 }
 
 /**
- * Makes a PF have so many VFs. The kernel changes their number only from and to 0, so all VFs go, which must be nobody's: their locks are
- * ours meanwhile.
+ * Makes a PF have so many VFs. The kernel changes their number only from and to 0, so all VFs go,
+ * which must be nobody's: their locks are ours meanwhile.
  * @returns what is not as it should be afterwards
  * @throws NotUsable
  */
@@ -52,7 +52,8 @@ async function makeVfs(host: Host, pf: Pf, count: number): Promise<string | unde
     for (const { pci } of existing) {
       const lock = lockVf(host, pci, 0);
       if (lock) locks.push(lock);
-      if (!lock || readClaim(host, pci)) throw new NotUsable(`Cannot change the VFs of ${pfName(pf)}: ${pci} was just taken`); // prettier-ignore
+      if (!lock || readClaim(host, pci))
+        throw new NotUsable(`Cannot change the VFs of ${pfName(pf)}: ${pci} was just taken`);
     }
     const fields = { pf: pf.ifname, pfPci: pf.pci, from: pf.numVfs, to: count };
     return await host.log.change('VFs made', fields, () => rewrite(host, pf, count));
@@ -72,8 +73,10 @@ export function refuseInUse(pf: Pf, devices: readonly Device[]): void {
     const whose = nickname(owner) ?? why ?? '';
     return `${isPf ? 'the PF itself' : `VF ${vf.index} (${vf.pci})`} is ${state}: ${whose}`;
   });
+  const isStale = used.some(({ state }) => state === 'stale');
   throw new NotUsable(
-    `Cannot change the VFs of ${pfName(pf)}: all would go, and these are in use: ${names.join('; ')}${used.some(({ state }) => state === 'stale') ? ' (sriov gc gives stale ones back)' : ''}`,
+    `Cannot change the VFs of ${pfName(pf)}: all would go, and these are in use: ${names.join('; ')}` +
+      (isStale ? ' (sriov gc gives stale ones back)' : ''),
   );
 }
 
@@ -90,7 +93,8 @@ async function rewrite(host: Host, pf: Pf, count: number): Promise<string | unde
     const errno = errnoOf(cause);
     if (errno === undefined) throw cause;
     throw new NotUsable(
-      `Cannot make ${count} VFs on ${pfName(pf)}: its driver ${pf.driver ?? '(none)'} answered ${errnoName(errno)}${hintFor(errno)}; it has ${host.sys.read(attribute)} now`,
+      `Cannot make ${count} VFs on ${pfName(pf)}: its driver ${pf.driver ?? '(none)'} answered ` +
+        `${errnoName(errno)}${hintFor(errno)}; it has ${host.sys.read(attribute)} now`,
       { cause },
     );
   }
@@ -104,7 +108,10 @@ async function rewrite(host: Host, pf: Pf, count: number): Promise<string | unde
     if (nowMs() > deadline) {
       if (made.length < count)
         throw new NotUsable(`Cannot make ${count} VFs on ${pfName(pf)}: only ${made.length} have come`);
-      return `${bare.length} VFs have no netdev after ${timeoutMs / 1000} s: is the driver of the VFs installed and loaded?`;
+      return (
+        `${bare.length} VFs have no netdev after ${timeoutMs / 1000} s: ` +
+        'is the driver of the VFs installed and loaded?'
+      );
     }
     await new Promise((resolve) => setTimeout(resolve, pauseMs));
   }

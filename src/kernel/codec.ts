@@ -49,12 +49,32 @@ function scalar(
   };
 }
 
-export const u8 = scalar(1, (v) => v.getUint8(0), (v, n) => v.setUint8(0, n)); // prettier-ignore
-export const u16 = scalar(2, (v) => v.getUint16(0, true), (v, n) => v.setUint16(0, n, true)); // prettier-ignore
-export const u32 = scalar(4, (v) => v.getUint32(0, true), (v, n) => v.setUint32(0, n, true)); // prettier-ignore
-export const i32 = scalar(4, (v) => v.getInt32(0, true), (v, n) => v.setInt32(0, n, true)); // prettier-ignore
+export const u8 = scalar(
+  1,
+  (v) => v.getUint8(0),
+  (v, n) => v.setUint8(0, n),
+);
+export const u16 = scalar(
+  2,
+  (v) => v.getUint16(0, true),
+  (v, n) => v.setUint16(0, n, true),
+);
+export const u32 = scalar(
+  4,
+  (v) => v.getUint32(0, true),
+  (v, n) => v.setUint32(0, n, true),
+);
+export const i32 = scalar(
+  4,
+  (v) => v.getInt32(0, true),
+  (v, n) => v.setInt32(0, n, true),
+);
 /** Network byte order. */
-export const be16 = scalar(2, (v) => v.getUint16(0), (v, n) => v.setUint16(0, n)); // prettier-ignore
+export const be16 = scalar(
+  2,
+  (v) => v.getUint16(0),
+  (v, n) => v.setUint16(0, n),
+);
 
 /** Exactly so many bytes; writing fewer pads with zeros. */
 export function fixedBytes(size: number): FixedCodec<Uint8Array> {

@@ -15,7 +15,12 @@ function parse(text: string): Address4 | Address6 | undefined {
 
 function bytesOf(address: Address4 | Address6): Uint8Array {
   if (address instanceof Address4) return Uint8Array.from(address.toArray());
-  return Uint8Array.from(address.canonicalForm().split(':').flatMap((group) => [parseInt(group.slice(0, 2), 16), parseInt(group.slice(2), 16)])); // prettier-ignore
+  return Uint8Array.from(
+    address
+      .canonicalForm()
+      .split(':')
+      .flatMap((group) => [parseInt(group.slice(0, 2), 16), parseInt(group.slice(2), 16)]),
+  );
 }
 
 /** "10.1.2.3" or "fd00::1"; undefined if it is neither, or has a prefix length. */

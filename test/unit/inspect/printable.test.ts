@@ -9,7 +9,23 @@ import { seeded } from '../../support/random.ts';
 /** What moves a cursor, starts a line or turns the direction of writing: C0 but for our own line ends, C1, bidi, separators. */
 // eslint-disable-next-line no-control-regex
 const dangerous = /[\0-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/u;
-const pieces = ['\x1b[2J', '\x1b]0;x\x07', '\n', '\r', '\x08', '\x9b31m', '\u202e', '\u2066', '\u2028', '\0', 'web', '0', '/', 'é', ' ']; // prettier-ignore
+const pieces = [
+  '\x1b[2J',
+  '\x1b]0;x\x07',
+  '\n',
+  '\r',
+  '\x08',
+  '\x9b31m',
+  '\u202e',
+  '\u2066',
+  '\u2028',
+  '\0',
+  'web',
+  '0',
+  '/',
+  'é',
+  ' ',
+];
 const plain = { columns: undefined, hasColour: false };
 const random = seeded(7);
 const name = () => Array.from({ length: 1 + random.below(6) }, () => random.pick(pieces)).join('');
