@@ -24,7 +24,7 @@ describe('instructions of a start', () => {
   test.each([
     { command: 'VERSION', budget: 93, answer: { cniVersion: '1.0.0' } },
     { command: 'ADD', budget: 117, answer: { code: 100 } },
-    { command: 'DEL', budget: 114, answer: undefined },
+    { command: 'DEL', budget: 109, answer: undefined },
   ])('$command', { timeout: 300_000 }, async ({ command, budget, answer }) => {
     const { instructions, stdout } = await countInstructions(
       resolve('dist/sriov'),
