@@ -6,11 +6,21 @@ NODE := node_modules/node-linux-$(if $(filter aarch64,$(shell uname -m)),arm64,x
 unexport NODE_EXTRA_CA_CERTS
 unexport NODE_OPTIONS
 
+# Which of the two executables is installed, shown, tested and measured: static, or node for the one that contains a Node.
+export ENGINE = static
+EXECUTABLE = dist/sriov$(if $(filter node,$(ENGINE)),,-static)
+BOTH = dist/sriov dist/sriov-static
+# An executable for another machine: make build ARCH=arm64
+ARCH =
+
 VITEST = $(NODE) node_modules/vitest/vitest.mjs run
 CNI_BIN = /opt/cni/bin
 IMAGE = sriov-cni:$(shell sed -n 's/.*"version": "\(.*\)".*/\1/p' package.json)
 BUILDER = podman
+HOURS = test/lab/containerd test/lab/crash test/lab/dpdk test/lab/storm test/lab/fuzz
 SOURCES = $(shell find src -name '*.ts')
+ENGINE_SOURCES = $(wildcard src/engine/*.[chS] src/engine/*.ld) src/kernel/native/system.c build/bytecode.c \
+  build/static.ts build/executable.ts build/toolchain.ts build/engine-sources.ts
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -18,36 +28,38 @@ SOURCES = $(shell find src -name '*.ts')
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 12
 
-build: dist/sriov ## make the executable dist/sriov
+build: $(if $(ARCH),dist/sriov-static-$(ARCH),$(BOTH)) ## make the executables dist/sriov-static and dist/sriov; ARCH=arm64
 
-install: dist/sriov ## install it in /opt/cni/bin of this host (DESTDIR=, CNI_BIN=)
-	sh deploy/install.sh --dir $(CNI_BIN) install dist/sriov
+install: $(EXECUTABLE) ## install it in /opt/cni/bin of this host (DESTDIR=, CNI_BIN=, ENGINE=node)
+	sh deploy/install.sh --dir $(CNI_BIN) install $(EXECUTABLE)
 
 uninstall: ## remove it again
 	sh deploy/install.sh --dir $(CNI_BIN) uninstall
 
-demo: dist/sriov ## show a real VF in a pod, in the lab
+demo: $(EXECUTABLE) ## show a real VF in a pod, in the lab
 	$(NODE) lab/cli.ts run lab/demo.sh
 
-test: lint dist/sriov ## run every test: unit, network namespaces, lab
+test: lint $(BOTH) ## run every test: unit, network namespaces, lab
 	$(VITEST)
 
 test-unit: dist/native/system.node ## run the unit tests
 	$(VITEST) --project unit
 
-test-netns: dist/sriov ## run the tests in network namespaces, and the budget of instructions
+test-netns: $(BOTH) ## run the tests in network namespaces, of the engine, and the budgets of instructions
 	$(VITEST) --project netns
 
-test-lab: dist/sriov ## run the tests in the lab; T=pattern picks files
+test-lab: $(EXECUTABLE) ## run the tests in the lab; T=pattern picks files, ENGINE=node the other executable
 	$(VITEST) --project lab $(T)
 
-bench: dist/sriov ## measure: start-up, ADD and DEL in the lab, growth; ONLY=start-up,instructions,lab,growth OUT=docs/performance.md
+bench: $(EXECUTABLE) ## measure: start-up, ADD and DEL in the lab, growth; ONLY=start-up,instructions,lab,growth OUT=docs/performance.md
 	$(NODE) bench/main.ts $(if $(ONLY),--only $(ONLY)) $(if $(OUT),--out $(OUT))
 
-soak: dist/sriov ## run all of the crash matrix, storm and fuzz (hours); SEED=2 makes other choices
-	SOAK=1 $(VITEST) test/unit/cni/fuzz test/lab/containerd test/lab/crash test/lab/dpdk test/lab/storm test/lab/fuzz
+soak: $(BOTH) ## run all of the crash matrix, storm and fuzz (hours); SEED=2 makes other choices
+	SOAK=1 $(VITEST) --project unit --project netns test/unit/cni/fuzz test/netns/differential
+	SOAK=1 $(VITEST) --project lab $(HOURS)
+	SOAK=1 ENGINE=node $(VITEST) --project lab $(HOURS)
 
-lab: dist/sriov ## open a shell in the lab, or run a script there: RUN=script.sh PFS=2 FILES="a b"
+lab: $(EXECUTABLE) ## open a shell in the lab, or run a script there: RUN=script.sh PFS=2 FILES="a b"
 	@$(NODE) lab/cli.ts $(if $(RUN),run $(RUN),shell) $(if $(PFS),--pfs $(PFS)) $(addprefix --file ,$(FILES)) $(addprefix --disk ,$(DISKS)) $(if $(filter 0,$(IOMMU)),--no-iommu)
 
 sbom: dist/sriov.cdx.json ## list what the executable is made of: dist/sriov.cdx.json, dist/third-party-licences.txt
@@ -66,7 +78,7 @@ fmt: node_modules/.package-lock.json ## format all sources
 golden: node_modules/.package-lock.json ## capture test/golden/ from iproute2 again
 	$(NODE) test/golden/make.ts
 
-picture: dist/sriov ## take docs/list.svg again, in the lab
+picture: $(EXECUTABLE) ## take docs/list.svg again, in the lab
 	$(NODE) lab/picture.ts
 
 clean: ## remove what was built
@@ -93,5 +105,13 @@ dist/sriov.cdx.json: build/sbom.ts package.json package-lock.json node_modules/.
 
 dist/sriov: dist/sriov.js dist/native/system.node dist/node build/pack.ts
 	$(NODE) build/pack.ts
+
+STATIC = $(SOURCES) $(ENGINE_SOURCES) package.json node_modules/.package-lock.json
+
+dist/sriov-static: $(STATIC)
+	$(NODE) build/static.ts
+
+dist/sriov-static-%: $(STATIC)
+	$(NODE) build/static.ts $*
 
 .PHONY: $(shell sed -n 's/^\([a-z-]*\):.*## .*/\1/p' $(MAKEFILE_LIST))

@@ -24,7 +24,7 @@ export default defineConfig({
         },
       },
       {
-        // The packaged executable with real VFs in a QEMU machine.
+        // An executable with real VFs in a QEMU machine: the static one, unless ENGINE says otherwise.
         test: {
           name: 'lab',
           include: ['test/lab/**/*.test.ts'],
@@ -33,6 +33,18 @@ export default defineConfig({
           testTimeout: 300_000,
           hookTimeout: 300_000,
           sequence: { groupOrder: 2 },
+        },
+      },
+      {
+        // The executable on Node: it is the reference.
+        test: {
+          name: 'node',
+          env: { ENGINE: 'node' },
+          include: ['test/netns/executable.test.ts', 'test/lab/{attach,protocol,executable,crash}.test.ts'],
+          maxWorkers: 2,
+          testTimeout: 300_000,
+          hookTimeout: 300_000,
+          sequence: { groupOrder: 3 },
         },
       },
     ],

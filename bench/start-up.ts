@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { resolve } from 'node:path';
 import { provide } from '../lab/cache.ts';
+import { builtExecutable } from '../lab/engine.ts';
 import { hostProgram } from '../lab/host-program.ts';
 import { buildMeasure, call, type Case, caseFile, parseRuns, type Run } from './measure.ts';
 import { median, ms, quantile, ratio, table } from './table.ts';
@@ -17,7 +18,7 @@ export async function startUp(): Promise<string> {
   const pod = `bench-${process.pid}`;
   execFileSync('ip', ['netns', 'add', pod]);
   try {
-    const sriov = resolve('dist/sriov');
+    const sriov = builtExecutable;
     const hostDevice = await fetchHostDevice(folder);
     const measure = resolve(buildMeasure());
     const plugins = { sriov, 'host-device': hostDevice };

@@ -1,4 +1,4 @@
-/** Bundles src/main.ts with everything it imports into one script, dist/sriov.js, and the operator's tool into another, dist/tool.js. */
+/** Bundles src/node.ts with everything it imports into one script, dist/sriov.js, and the operator's tool into another, dist/tool.js. */
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { build, type BuildOptions, type Plugin } from 'esbuild';
@@ -94,6 +94,7 @@ const common: BuildOptions = {
   define: {
     PACKAGED: 'true',
     PROGRAM_VERSION: JSON.stringify(version),
+    ENGINE_VERSION: JSON.stringify(`Node.js ${process.versions.node}`),
     'import.meta.url': '""',
     __dirname: '""',
   },
@@ -109,7 +110,7 @@ await build({
 await build({
   ...common,
   minifyWhitespace: true,
-  entryPoints: ['src/main.ts'],
+  entryPoints: ['src/node.ts'],
   outfile: 'dist/sriov.js',
   plugins: [...plugins, toolAsset],
 });

@@ -17,7 +17,8 @@ Options:
   --no-drivers        leave igb and igbvf unloaded
   --disk NAME         also: ${Object.keys(disks).slice(1).join(', ')}; may be repeated
   --file PATH         lies beside the script in its folder; may be repeated
-  --executable PATH   what becomes /opt/cni/bin/sriov (dist/sriov, if it is there)
+  --executable PATH   what becomes /opt/cni/bin/sriov (the built one that the variable ENGINE
+                      chooses, static or node; if it is there)
 `;
 
 const workFolder = '/work';

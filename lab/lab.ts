@@ -14,13 +14,13 @@ import { dirname } from 'node:path';
 import { chooseAccelerator } from './accelerator.ts';
 import { provide } from './cache.ts';
 import { cpio } from './cpio.ts';
+import { builtExecutable } from './engine.ts';
 import { packImage } from './image.ts';
 import { Machine } from './machine.ts';
 import type { Disk } from './packages.ts';
 import { qemuCommand, type Hardware } from './qemu.ts';
 
 const here = import.meta.dirname;
-const builtExecutable = `${here}/../dist/sriov`;
 
 export interface LabOptions extends Hardware {
   /** What stands at /opt/cni/bin/sriov in the guest (default: what `make build` made, if it did). */

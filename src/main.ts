@@ -1,15 +1,19 @@
-/** The program's version, from package.json: set by build/bundle.ts. */
+// Set by the build.
 declare const PROGRAM_VERSION: string | undefined;
+declare const ENGINE_VERSION: string | undefined;
 const version = typeof PROGRAM_VERSION === 'undefined' ? 'unpackaged' : PROGRAM_VERSION;
+const engineVersion = typeof ENGINE_VERSION === 'undefined' ? 'unpackaged' : ENGINE_VERSION;
 
 /** What a run ends with. For a CNI command stdout carries exactly one JSON document or nothing. */
-interface Outcome {
+export interface Outcome {
   readonly exitCode: number;
   readonly stdout: string;
   readonly stderr?: string;
 }
 
-async function plugin(command: string): Promise<Outcome> {
+type Environment = Readonly<Record<string, string | undefined>>;
+
+async function plugin(command: string, env: Environment, uptimeMs: () => number): Promise<Outcome> {
   let stdin = '';
   try {
     stdin = (await import('./kernel/streams.ts')).readStdin();
@@ -17,10 +21,7 @@ async function plugin(command: string): Promise<Outcome> {
       const { formatVersion } = await import('./cni/versions.ts');
       return { exitCode: 0, stdout: formatVersion(stdin) };
     }
-    const env = { ...process.env };
-    // The first Date asks ICU for the host's time zone, which compares an /etc/localtime that is no link with all 900 files of
-    // /usr/share/zoneinfo: 6 ms, 40 from a cold disk. All our times are UTC; the IPAM plugin gets the environment as it was.
-    process.env['TZ'] = 'UTC';
+    (await import('./kernel/clock.ts')).setUptime(uptimeMs());
     const { runCommand } = await import('./cni/command.ts');
     return { exitCode: 0, stdout: await runCommand(env, stdin) };
   } catch (error) {
@@ -31,11 +32,10 @@ async function plugin(command: string): Promise<Outcome> {
 }
 
 /** A call by netavark or podman, which know plugins as files in /usr/libexec/netavark and the like. */
-async function netavark(args: readonly string[]): Promise<Outcome> {
+async function netavark(args: readonly string[], env: Environment, uptimeMs: () => number): Promise<Outcome> {
   const { formatError, runPlugin } = await import('./podman/plugin.ts');
   try {
-    const env = { ...process.env };
-    process.env['TZ'] = 'UTC'; // as above
+    (await import('./kernel/clock.ts')).setUptime(uptimeMs());
     const { readStdin } = await import('./kernel/streams.ts');
     return { exitCode: 0, stdout: await runPlugin(args, env, readStdin, version) };
   } catch (error) {
@@ -45,38 +45,33 @@ async function netavark(args: readonly string[]): Promise<Outcome> {
 
 const netavarkWords = ['create', 'setup', 'teardown', 'info'];
 
-async function tool(args: readonly string[]): Promise<Outcome> {
+/**
+ * Runs the program: as what, environment and arguments tell.
+ * @param uptimeMs for how long this process runs
+ */
+export async function run(
+  args: readonly string[],
+  env: Environment,
+  uptimeMs: () => number,
+): Promise<Outcome> {
+  const command = env['CNI_COMMAND'];
+  // Set but empty is a runtime's mistake, and it expects an answer in the plugin's form.
+  if (command !== undefined) return plugin(command, env, uptimeMs);
+  if (netavarkWords.includes(args[0] ?? '')) return netavark(args, env, uptimeMs);
   const { main } = await import('./inspect/tool.ts');
-  return main(args, process.env, version);
+  return main(args, env, `${version} (${engineVersion})`);
 }
 
-function called(args: readonly string[]): Promise<Outcome> {
-  return netavarkWords.includes(args[0] ?? '') ? netavark(args) : tool(args);
-}
-
-/** Writes the answer, all of it, and ends the process without Node's and V8's teardown. */
-async function end({ exitCode, stdout, stderr }: Outcome): Promise<void> {
-  let streams;
+/** Writes the answer, all of it, and ends the process at once. */
+export async function end({ exitCode, stdout, stderr }: Outcome): Promise<never> {
+  const { complain, exit, writeStream } = await import('./kernel/streams.ts');
   try {
-    streams = await import('./kernel/streams.ts');
-  } catch {
-    // Without our native part there is only Node's way.
-    if (stderr) process.stderr.write(`${stderr.trimEnd()}\n`);
-    if (stdout) process.stdout.write(`${stdout.trimEnd()}\n`);
-    process.exitCode = exitCode;
-    return;
-  }
-  try {
-    if (stderr) streams.writeStream('stderr', `${stderr.trimEnd()}\n`);
-    if (stdout) streams.writeStream('stdout', `${stdout.trimEnd()}\n`);
-    streams.exit(exitCode);
+    if (stderr) writeStream('stderr', `${stderr.trimEnd()}\n`);
+    if (stdout) writeStream('stdout', `${stdout.trimEnd()}\n`);
   } catch (error) {
     // Whoever called us has gone without waiting for the answer. A runtime sends DEL after an ADD that it did not see end.
-    streams.complain(`sriov: cannot write the answer: ${(error as Error).message}`);
-    streams.exit(1);
+    complain(`sriov: cannot write the answer: ${(error as Error).message}`);
+    exit(1);
   }
+  return exit(exitCode);
 }
-
-const command = process.env['CNI_COMMAND'];
-// Set but empty is a runtime's mistake, and it expects an answer in the plugin's form.
-void (command === undefined ? called(process.argv.slice(2)) : plugin(command)).then(end);

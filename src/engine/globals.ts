@@ -1,7 +1,8 @@
 /** What programs take for granted of a JavaScript host and the engine does not bring. */
 
-/** Of host.c. */
+// Of host.c
 declare const monotonicMs: () => number;
+declare const utf8: (text: string) => Uint8Array;
 
 interface Timer {
   readonly dueMs: number;
@@ -38,4 +39,10 @@ export function runTimers(): number {
   return next === undefined ? -1 : Math.max(0, next[1].dueMs - monotonicMs());
 }
 
-Object.assign(globalThis, { setTimeout, clearTimeout });
+class TextEncoder {
+  encode(text: string): Uint8Array {
+    return utf8(text);
+  }
+}
+
+Object.assign(globalThis, { setTimeout, clearTimeout, TextEncoder });

@@ -208,6 +208,16 @@ static JSValue monotonic_ms(JSContext *ctx, JSValueConst this_value, int argc, J
   return JS_NewFloat64(ctx, now.tv_sec * 1e3 + now.tv_nsec / 1e6);
 }
 
+static JSValue utf8(JSContext *ctx, JSValueConst this_value, int argc, JSValueConst *argv) {
+  (void)this_value, (void)argc;
+  size_t length;
+  const char *bytes = JS_ToCStringLen(ctx, &length, argv[0]);
+  if (bytes == NULL) return JS_EXCEPTION;
+  JSValue array = JS_NewUint8ArrayCopy(ctx, (const uint8_t *)bytes, length);
+  JS_FreeCString(ctx, bytes);
+  return array;
+}
+
 /* No eval() and no Function(): the parser is not linked in. */
 static JSContext *new_context(JSRuntime *rt) {
   JSContext *ctx = JS_NewContextRaw(rt);
@@ -265,6 +275,7 @@ static int make_snapshot(void) {
   JSValue global = JS_GetGlobalObject(ctx);
   JS_SetPropertyStr(ctx, global, "addon", checked(ctx, napi_load(ctx)));
   JS_SetPropertyStr(ctx, global, "monotonicMs", JS_NewCFunction(ctx, monotonic_ms, "monotonicMs", 0));
+  JS_SetPropertyStr(ctx, global, "utf8", JS_NewCFunction(ctx, utf8, "utf8", 1));
   napi_seal(true);
   JSValue script = checked(ctx, JS_ReadObject(ctx, bytecode, size, JS_READ_OBJ_BYTECODE));
   JS_FreeValue(ctx, checked(ctx, JS_EvalFunction(ctx, script)));

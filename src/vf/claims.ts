@@ -112,6 +112,11 @@ export class UnreadableClaim extends Error {
   override readonly name = 'UnreadableClaim';
 }
 
+/** @throws an error that says what is wrong with it */
+export function parseClaim(text: string): Claim {
+  return claimSchema.parse(parseJson(text));
+}
+
 /**
  * The claim on a VF; undefined if there is none.
  * @throws UnreadableClaim
@@ -121,7 +126,7 @@ export function readClaim(host: Host, pci: string): Claim | undefined {
   const text = readFile(path);
   if (text === undefined) return undefined;
   try {
-    return claimSchema.parse(parseJson(text));
+    return parseClaim(text);
   } catch (cause) {
     throw new UnreadableClaim(`Cannot read the claim ${path}`, { cause });
   }

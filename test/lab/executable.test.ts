@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { engine } from '../../lab/engine.ts';
 import { supportedVersions } from '../../src/cni/versions.ts';
 import { TestNode, vfPci } from '../support/node.ts';
 
@@ -27,7 +28,9 @@ describe('the executable', () => {
     expect(
       await node.sh('! command -v node; ls /opt/cni/bin | grep sriov; stat -c %F /opt/cni/bin/sriov'),
     ).toBe('sriov\nregular file');
-    expect(await node.sh('/opt/cni/bin/sriov --version')).toMatch(/^sriov \d+\.\d+\.\d+$/);
+    expect(await node.sh('/opt/cni/bin/sriov --version')).toMatch(
+      /^sriov \d+\.\d+\.\d+ \((?:QuickJS-ng|Node\.js) \d+\.\d+\.\d+\)$/,
+    );
   });
 
   test('answers VERSION with every version, whatever stands on stdin, and nothing on stderr', async () => {
@@ -52,37 +55,40 @@ describe('the executable', () => {
     expect(await node.sh('find /opt/cni/bin /run /dev/shm /tmp /root /var/lib -xdev | sort')).toBe(before);
   });
 
-  test("loads of Node's own modules only what its start snapshot lacks and every command needs", async () => {
-    const attached = { ...(JSON.parse(config) as object), ...settings };
-    const newest = { ...attached, cniVersion: '1.1.0', ipam: undefined }; // Debian's host-local is older
-    const calls: [command: string, config: object][] = [
-      ['VERSION', {}],
-      ['STATUS', newest],
-      ['ADD', { ...attached, mac: '02:00:00:00:0b:01', logLevel: 'debug' }],
-      ['CHECK', attached],
-      ['GC', { ...newest, 'cni.dev/valid-attachments': [{ containerID: 'c', ifname: 'net1' }] }],
-      ['DEL', attached],
-    ];
-    let prevResult: unknown;
-    const loaded: Record<string, string[]> = {};
-    for (const [command, stdin] of calls) {
-      const env = { NODE_DEBUG_NATIVE: 'code_cache' };
-      const { answer, stderr } = await node.cni(command, 'c', { ...stdin, prevResult }, { env });
-      expect(answer?.msg, command).toBeUndefined();
-      if (command === 'ADD') prevResult = answer;
-      loaded[command] = [...stderr.matchAll(/^Compiling (\S+)/gm)].map(([, name]) => name as string).sort();
-    }
-    const start = ['internal/main/embedding'];
-    const withAddons = [...start, 'sea']; // 'sea' hands out the addons: the first one reads stdin
-    expect(loaded).toEqual({
-      VERSION: withAddons,
-      STATUS: withAddons,
-      ADD: withAddons,
-      CHECK: withAddons,
-      GC: withAddons,
-      DEL: withAddons,
-    });
-  });
+  test.runIf(engine === 'node')(
+    "loads of Node's own modules only what its start snapshot lacks and every command needs",
+    async () => {
+      const attached = { ...(JSON.parse(config) as object), ...settings };
+      const newest = { ...attached, cniVersion: '1.1.0', ipam: undefined }; // Debian's host-local is older
+      const calls: [command: string, config: object][] = [
+        ['VERSION', {}],
+        ['STATUS', newest],
+        ['ADD', { ...attached, mac: '02:00:00:00:0b:01', logLevel: 'debug' }],
+        ['CHECK', attached],
+        ['GC', { ...newest, 'cni.dev/valid-attachments': [{ containerID: 'c', ifname: 'net1' }] }],
+        ['DEL', attached],
+      ];
+      let prevResult: unknown;
+      const loaded: Record<string, string[]> = {};
+      for (const [command, stdin] of calls) {
+        const env = { NODE_DEBUG_NATIVE: 'code_cache' };
+        const { answer, stderr } = await node.cni(command, 'c', { ...stdin, prevResult }, { env });
+        expect(answer?.msg, command).toBeUndefined();
+        if (command === 'ADD') prevResult = answer;
+        loaded[command] = [...stderr.matchAll(/^Compiling (\S+)/gm)].map(([, name]) => name as string).sort();
+      }
+      const start = ['internal/main/embedding'];
+      const withAddons = [...start, 'sea']; // 'sea' hands out the addons: the first one reads stdin
+      expect(loaded).toEqual({
+        VERSION: withAddons,
+        STATUS: withAddons,
+        ADD: withAddons,
+        CHECK: withAddons,
+        GC: withAddons,
+        DEL: withAddons,
+      });
+    },
+  );
 
   // ICU compares an /etc/localtime that is a file of its own with every file of /usr/share/zoneinfo.
   test("never looks for the host's time zone, and hands on its caller's to the IPAM plugin", async () => {
@@ -143,7 +149,11 @@ describe('the executable', () => {
       });
     });
 
-    test('an error names the folders if none of them will do', async () => {
+    test.runIf(engine === 'static')('none is needed: there is no library to load', async () => {
+      expect(await inJail(places)).toMatchObject({ code: 100 });
+    });
+
+    test.runIf(engine === 'node')('an error names the folders if none of them will do', async () => {
       const { code, msg } = await inJail(places);
       expect(code).toBe(5);
       for (const place of ['/var/lib/cni/sriov', '/opt/cni/bin', '/run', '/dev/shm', '/tmp'])

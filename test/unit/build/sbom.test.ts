@@ -6,7 +6,7 @@ const parts = thirdParties();
 
 test('the bill of materials names every package whose code is in the bundle', async () => {
   const { metafile } = await build({
-    entryPoints: ['src/main.ts'],
+    entryPoints: ['src/node.ts'],
     bundle: true,
     platform: 'node',
     format: 'cjs',

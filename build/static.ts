@@ -1,0 +1,80 @@
+/**
+ * Makes dist/sriov-static, the second executable: src/static.ts and all it imports on QuickJS-ng. For another architecture, which is the
+ * argument (arm64), its name is dist/sriov-static-ARCH.
+ */
+import { copyFileSync, mkdirSync, readFileSync, renameSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { build, type Metafile, type Plugin } from 'esbuild';
+import { debian, quickjs, type Arch } from './engine-sources.ts';
+import { makeExecutable } from './executable.ts';
+
+const [, , wanted] = process.argv;
+const arch = architecture(wanted);
+
+/** Node's word for an architecture, of its own or Debian's word. */
+function architecture(word: string = process.arch): Arch {
+  const known = Object.keys(debian) as Arch[];
+  const found = known.find((arch) => arch === word || debian[arch].name === word);
+  if (found === undefined) throw new Error(`Cannot build for "${word}": known are ${known.join(' and ')}`);
+  return found;
+}
+
+const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string };
+
+/** What is linked in is loaded already, and netlink needs no package. */
+const linkedIn: Plugin = {
+  name: 'linked-in',
+  setup(bundler) {
+    bundler.onResolve({ filter: /\/addon\.ts$/ }, () => ({ path: 'addon', namespace: 'linked-in' }));
+    bundler.onLoad({ filter: /.*/, namespace: 'linked-in' }, () => ({
+      contents: `export const loadAddon = () => addon; export class CannotLoadAddon extends Error {}`,
+    }));
+    bundler.onResolve({ filter: /\/netlink-package\.ts$/ }, () => ({
+      path: resolve('src/kernel/netlink-direct.ts'),
+    }));
+  },
+};
+
+const script = 'dist/static/sriov.js';
+const entry = 'src/static.ts';
+const { metafile } = await build({
+  entryPoints: [entry],
+  metafile: true,
+  outfile: script,
+  bundle: true,
+  // A stack trace has names and places of this script; the map that leads back to the sources stays beside the executable.
+  sourcemap: 'external',
+  minifySyntax: true,
+  format: 'iife',
+  globalName: 'entry',
+  target: 'es2023',
+  mainFields: ['module', 'main'],
+  define: {
+    PROGRAM_VERSION: JSON.stringify(version),
+    ENGINE_VERSION: JSON.stringify(`QuickJS-ng ${quickjs.version}`),
+  },
+  plugins: [linkedIn],
+  logLevel: 'warning',
+});
+/** What a command loads when it runs is to be in the snapshot, so the entry imports it, too. */
+function checkAllLoaded({ inputs }: Metafile): void {
+  const imports = (kind: string, of: readonly { path: string; kind: string }[]) =>
+    of.filter((found) => found.kind === kind).map(({ path }) => path);
+  const loaded = new Set(imports('import-statement', inputs[entry]?.imports ?? []));
+  const late = Object.values(inputs).flatMap((input) => imports('dynamic-import', input.imports));
+  const forgotten = [...new Set(late)].filter((path) => !loaded.has(path));
+  if (forgotten.length > 0) throw new Error(`${entry} must import ${forgotten.join(', ')}`);
+}
+
+checkAllLoaded(metafile);
+const workFolder = `dist/static/${arch}`;
+mkdirSync(workFolder, { recursive: true });
+const executable = await makeExecutable({
+  arch,
+  script,
+  addon: 'src/kernel/native/system.c',
+  workFolder: resolve(workFolder),
+});
+const output = wanted === undefined ? 'dist/sriov-static' : `dist/sriov-static-${wanted}`;
+copyFileSync(`${script}.map`, `${output}.js.map`);
+renameSync(executable, output);
