@@ -84,7 +84,7 @@ describe('the protocol', () => {
         'VLAN on the PF',
         'ip link set $PF vf 0 vlan 200',
         'ip link set $PF vf 0 vlan 100',
-        'the PF has "vlan": 0 for it, not "vlan": 100',
+        'the PF has "vlan": 200 for it, not "vlan": 100',
       ],
       [
         'trust',

@@ -7,7 +7,6 @@ import type { Link } from '../../../src/kernel/link.ts';
 import { seeded } from '../../support/random.ts';
 
 /** What moves a cursor, starts a line or turns the direction of writing: C0 but for our own line ends, C1, bidi, separators. */
-// eslint-disable-next-line no-control-regex
 const dangerous = /[\0-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/u;
 const pieces = [
   '\x1b[2J',
