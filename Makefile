@@ -15,6 +15,7 @@ ARCH =
 
 VITEST = $(NODE) node_modules/vitest/vitest.mjs run
 CNI_BIN = /opt/cni/bin
+NETAVARK_PLUGINS = /usr/libexec/netavark
 IMAGE = sriov-cni:$(shell sed -n 's/.*"version": "\(.*\)".*/\1/p' package.json)
 BUILDER = podman
 HOURS = test/lab/containerd test/lab/crash test/lab/dpdk test/lab/storm test/lab/fuzz
@@ -26,7 +27,7 @@ ENGINE_SOURCES = $(wildcard src/engine/*.[chS] src/engine/*.ld) src/kernel/nativ
 .DELETE_ON_ERROR:
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 18
 
 build: $(if $(ARCH),dist/sriov-static-$(ARCH),$(BOTH)) ## make the executables dist/sriov-static and dist/sriov; ARCH=arm64
 
@@ -35,6 +36,12 @@ install: $(EXECUTABLE) ## install it in /opt/cni/bin of this host (DESTDIR=, CNI
 
 uninstall: ## remove it again
 	sh deploy/install.sh --dir $(CNI_BIN) uninstall
+
+install-podman: $(EXECUTABLE) ## install it as Podman's plugin (DESTDIR=, NETAVARK_PLUGINS=, ENGINE=node)
+	sh deploy/install.sh --dir $(NETAVARK_PLUGINS) install $(EXECUTABLE)
+
+uninstall-podman: ## remove that again
+	sh deploy/install.sh --dir $(NETAVARK_PLUGINS) uninstall
 
 demo: $(EXECUTABLE) ## show a real VF in a pod, in the lab
 	$(NODE) lab/cli.ts run lab/demo.sh

@@ -132,7 +132,7 @@ async function handOver<A extends IpConfig>(
   pod: Netns,
   vf: Vf,
   { link, userspace, wanted: { mac } }: Plan,
-  { wish: { podIfname, mtu } }: Order<A>,
+  { wish: { podIfname, mtu, routersGive } }: Order<A>,
   { dpdk }: Claim,
 ): Promise<Link | undefined> {
   if (userspace !== undefined) {
@@ -151,7 +151,7 @@ async function handOver<A extends IpConfig>(
   const moved = await host.log.change('netdev moved into the pod', fields, () =>
     moveIntoPod(host, pod, vf, netdev, podIfname, mtu),
   );
-  prepareLink(pod, moved.ifname);
+  prepareLink(pod, moved.ifname, routersGive);
   return moved;
 }
 

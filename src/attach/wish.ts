@@ -29,6 +29,8 @@ export interface Wish {
   readonly deviceInfoFile: string | undefined;
   /** "namespace/name", where the runtime told it. */
   readonly pod: string | undefined;
+  /** What routers on the network may give the interface by IPv6 advertisements; undefined: addresses and routes, as the kernel has it. */
+  readonly routersGive?: 'routes' | 'nothing' | undefined;
   /** What its user calls the container, where it has a name. */
   readonly containerName?: string | undefined;
 }

@@ -60,9 +60,19 @@ function wishOf(
       deviceInfoFile: undefined,
       pod: undefined,
       containerName,
+      routersGive: routersGive(network),
     },
     defaultMetric: network.internal ? undefined : defaultMetricOf(own),
   };
+}
+
+/**
+ * A router's word must not undo --internal, nor give addresses beside Podman's own: netavark's macvlan has it so. A network without
+ * subnets may live from it.
+ */
+function routersGive({ internal, subnets }: Network): Wish['routersGive'] {
+  if (internal) return 'nothing';
+  return subnets?.length ? 'routes' : undefined;
 }
 
 /** @throws Failure `bad wish` */

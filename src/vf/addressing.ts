@@ -33,8 +33,10 @@ function setSysctl(path: string, value: string): void {
 }
 
 /** Announce MAC and address changes by themselves, and let IPv6 addresses be used while their uniqueness is still being probed. */
-export function prepareLink(pod: Netns, ifname: string): void {
+export function prepareLink(pod: Netns, ifname: string, routersGive?: 'routes' | 'nothing'): void {
   pod.inside(() => {
+    if (routersGive !== undefined) setSysctl(conf('ipv6', ifname, 'autoconf'), '0');
+    if (routersGive === 'nothing') setSysctl(conf('ipv6', ifname, 'accept_ra'), '0');
     setSysctl(conf('ipv4', ifname, 'arp_notify'), '1');
     setSysctl(conf('ipv6', ifname, 'ndisc_notify'), '1');
     setSysctl(conf('ipv6', ifname, 'optimistic_dad'), '1');

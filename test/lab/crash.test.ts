@@ -1,4 +1,5 @@
 import { describe } from 'vitest';
-import { common, describeCrashes } from '../support/crash.ts';
+import { cniDoor, common, describeCrashes } from '../support/crash.ts';
 
-describe('killed at every system call that changes something', () => describeCrashes('netdev', common, 3));
+describe('killed at every system call that changes something', () =>
+  describeCrashes('netdev', cniDoor(common), 3));

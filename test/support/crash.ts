@@ -17,6 +17,48 @@ export const common = {
 
 type Config = typeof common & { dpdk?: true };
 
+/** How a call ended. */
+interface Ended {
+  readonly code: number;
+  readonly stderr: string;
+}
+
+/** One of our front doors, with a network: calls that can be traced and killed. The pod's namespace has the pod's name. */
+export interface Door {
+  readonly attach: (node: TestNode, pod: string, wrapper?: string) => Promise<Ended>;
+  readonly detach: (node: TestNode, pod: string, wrapper?: string) => Promise<Ended>;
+  /** How a killed call for pod p is cleaned up after. Each must leave the node as it was before. */
+  readonly recoveries: Readonly<Record<string, (node: TestNode) => Promise<void>>>;
+}
+
+/** A call that must succeed. */
+export async function mustEnd(call: Promise<Ended>): Promise<void> {
+  const { code, stderr } = await call;
+  if (code !== 0) throw new Error(`a call failed: ${stderr}`);
+}
+
+/** CNI's door. */
+export function cniDoor(config: Config): Door {
+  return {
+    attach: (node, pod, wrapper) => node.cni('ADD', pod, config, undefined, wrapper),
+    detach: (node, pod, wrapper) => node.cni('DEL', pod, config, undefined, wrapper),
+    recoveries: {
+      'the runtime sends DEL': (node) => node.del('p', config),
+      'the pod dies and the operator runs sriov gc': async (node) => {
+        await node.sh('ip netns del p; /opt/cni/bin/sriov gc >&2');
+      },
+      'the pod dies and the next pod wants the VF': async (node) => {
+        await node.sh('ip netns del p');
+        await node.pods('q');
+        const result = await node.add('q', config);
+        expect(result.ips?.[0]?.address).toMatch(/^10\.1\.0\./);
+        await node.del('q', config);
+        await node.sh('ip netns del q');
+      },
+    },
+  };
+}
+
 /**
  * System calls by which the plugin changes something: messages to the kernel, files of ours, of procfs and sysfs, programs, namespaces,
  * locks. Between two of them a kill makes no difference.
@@ -42,59 +84,31 @@ interface KillPoint {
   readonly n: number;
 }
 
-/** Which changing calls a command makes, in a run that is not killed. Only the plugin's own main thread counts: strace without -f. */
-async function killPoints(
-  node: TestNode,
-  command: string,
-  pod: string,
-  config: object,
-): Promise<KillPoint[]> {
-  const traced = `strace -o /run/trace -e trace=${changingCalls.join(',')}`;
-  const { code, stderr } = await node.cni(command, pod, config, undefined, traced);
-  if (code !== 0) throw new Error(`${command} failed: ${stderr}`);
+/** Which changing calls a call makes, where it is not killed. Only the plugin's own main thread counts: strace without -f. */
+async function killPoints(node: TestNode, call: Door['attach']): Promise<KillPoint[]> {
+  await mustEnd(call(node, 'p', `strace -o /run/trace -e trace=${changingCalls.join(',')}`));
   const counts = await node.sh(`sed -n 's/^\\([a-z0-9]*\\)(.*/\\1/p' /run/trace | sort | uniq -c`);
   return counts.split('\n').flatMap((line) => {
-    const [count, call = ''] = line.trim().split(' ');
-    return Array.from({ length: Number(count) }, (_, i) => ({ call, n: i + 1 }));
+    const [count, name = ''] = line.trim().split(' ');
+    return Array.from({ length: Number(count) }, (_, i) => ({ call: name, n: i + 1 }));
   });
 }
 
-/** Runs a command that is killed just before its N-th call of a kind. Returns false if it ended before. */
-async function runKilled(
-  node: TestNode,
-  { call, n }: KillPoint,
-  command: string,
-  pod: string,
-  config: object,
-): Promise<boolean> {
-  const traced = `strace -o /dev/null -e trace=${call} -e inject=${call}:signal=KILL:when=${n}`;
-  const { code } = await node.cni(command, pod, config, undefined, traced);
+/** Makes a call that is killed just before its N-th system call of a kind. Returns false if it ended before. */
+async function runKilled(node: TestNode, { call, n }: KillPoint, door: Door['attach']): Promise<boolean> {
+  const { code } = await door(
+    node,
+    'p',
+    `strace -o /dev/null -e trace=${call} -e inject=${call}:signal=KILL:when=${n}`,
+  );
   return code === 128 + 9;
 }
 
-/** How a killed command is cleaned up after. Each must leave the node as it was before the ADD. */
-const recoveries: Record<string, (node: TestNode, config: Config) => Promise<void>> = {
-  'the runtime sends DEL': async (node, config) => {
-    await node.del('p', config);
-  },
-  'the pod dies and the operator runs sriov gc': async (node) => {
-    await node.sh('ip netns del p; /opt/cni/bin/sriov gc >&2');
-  },
-  'the pod dies and the next pod wants the VF': async (node, config) => {
-    await node.sh('ip netns del p');
-    await node.pods('q');
-    const result = await node.add('q', config);
-    expect(result.ips?.[0]?.address).toMatch(/^10\.1\.0\./);
-    await node.del('q', config);
-    await node.sh('ip netns del q');
-  },
-};
-
 /**
- * Kills ADD and DEL of one network at every system call that changes something, each point in a run of its own, and cleans up in each way.
+ * Kills the attaching and the detaching call of a door at every system call that changes something, each point in a run of its own, and cleans up in each way.
  * @param sampled how many points of a command `make test` tries with each way to clean up
  */
-export function describeCrashes(kind: string, config: Config, sampled: number): void {
+export function describeCrashes(kind: string, door: Door, sampled: number): void {
   let node: TestNode;
   let pristine: unknown;
 
@@ -103,8 +117,8 @@ export function describeCrashes(kind: string, config: Config, sampled: number): 
     await node.sh('modprobe vfio-pci'); // else only the first ADD would start modprobe
     // The first ADD of a node makes folders, and only that one.
     await makePod();
-    await node.add('p', config);
-    await node.del('p', config);
+    await mustEnd(door.attach(node, 'p'));
+    await mustEnd(door.detach(node, 'p'));
     pristine = await node.state();
   });
   afterAll(() => node[Symbol.asyncDispose]());
@@ -126,9 +140,9 @@ export function describeCrashes(kind: string, config: Config, sampled: number): 
         // How often the kernel is asked for news depends on how fast it is; so the last points may need another try.
         for (let tries = 1; !(await killed(point)); tries++) {
           if (tries === 3) throw new Error('was not killed');
-          await node.del('p', config);
+          await mustEnd(door.detach(node, 'p'));
         }
-        await recoveries[recovery]?.(node, config);
+        await door.recoveries[recovery]?.(node);
         const left = difference(pristine, await node.state());
         if (left) throw new Error(left);
         tried++;
@@ -138,7 +152,7 @@ export function describeCrashes(kind: string, config: Config, sampled: number): 
         // Go on from a clean node, so that one failure does not hide the others.
         await makePod();
         await node.machine.run('/opt/cni/bin/sriov release 0000:01:10.0 --force');
-        await node.cni('DEL', 'p', config);
+        await door.detach(node, 'p');
         if (JSON.stringify(await node.state()) !== JSON.stringify(pristine))
           throw new Error(failures.join('\n'));
       }
@@ -147,26 +161,26 @@ export function describeCrashes(kind: string, config: Config, sampled: number): 
     return failures;
   }
 
-  for (const [i, recovery] of Object.keys(recoveries).entries()) {
+  for (const [i, recovery] of Object.keys(door.recoveries).entries()) {
     const chosen = (points: KillPoint[]) => (isSoak ? points : sample(points, sampled, seeded(seed + i)));
 
-    test(`${kind}, ADD: ${recovery}`, { timeout: 3_600_000 }, async () => {
+    test(`${kind}, attaching: ${recovery}`, { timeout: 3_600_000 }, async () => {
       await makePod();
-      const points = await killPoints(node, 'ADD', 'p', config);
-      await node.del('p', config);
+      const points = await killPoints(node, door.attach);
+      await mustEnd(door.detach(node, 'p'));
       const failures = await tryPoints(chosen(points), recovery, (point) =>
-        runKilled(node, point, 'ADD', 'p', config),
+        runKilled(node, point, door.attach),
       );
       expect(failures).toEqual([]);
     });
 
-    test(`${kind}, DEL: ${recovery}`, { timeout: 3_600_000 }, async () => {
+    test(`${kind}, detaching: ${recovery}`, { timeout: 3_600_000 }, async () => {
       await makePod();
-      await node.add('p', config);
-      const points = await killPoints(node, 'DEL', 'p', config);
+      await mustEnd(door.attach(node, 'p'));
+      const points = await killPoints(node, door.detach);
       const failures = await tryPoints(chosen(points), recovery, async (point) => {
-        await node.add('p', config);
-        return runKilled(node, point, 'DEL', 'p', config);
+        await mustEnd(door.attach(node, 'p'));
+        return runKilled(node, point, door.detach);
       });
       expect(failures).toEqual([]);
     });

@@ -39,6 +39,7 @@ describe('setup as recorded', () => {
         settings: { vlan: { id: 100, qos: 0, proto: '802.1q' }, mac: undefined },
         podIfname: 'eth0',
         containerName: 'c1',
+        routersGive: 'routes',
       },
       addresses: ['10.9.0.2/24'],
       routes: ['0.0.0.0/0 via 10.9.0.1 metric 100'],
@@ -58,14 +59,18 @@ describe('setup as recorded', () => {
 
   test('--interface-name, --internal and --route: no default route, but the own one', () => {
     expect(understand(calls['a network with every flag'])).toMatchObject({
-      wish: { device: pool('eth9'), mtu: 9000, podIfname: 'eth1' },
+      wish: { device: pool('eth9'), mtu: 9000, podIfname: 'eth1', routersGive: 'nothing' },
       addresses: ['10.8.0.129/24'],
       routes: ['10.99.0.0/16 via 10.8.0.1 metric 100'],
     });
   });
 
   test.each(['a network without a subnet', '--ipam-driver none'] as const)('%s: no addresses', (name) => {
-    expect(understand(calls[name])).toMatchObject({ addresses: [], routes: [] });
+    expect(understand(calls[name])).toMatchObject({
+      addresses: [],
+      routes: [],
+      wish: { routersGive: undefined },
+    });
   });
 
   test('--ipam-driver dhcp is refused', () => {
