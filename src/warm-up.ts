@@ -90,7 +90,7 @@ export function warmUp(): void {
   const parsed = parseResult(result, '1.0.0', 'the IPAM plugin');
   toIpConfig(parsed, 'the IPAM plugin');
   formatResult(parsed, '1.0.0');
-  parseClaim(JSON.stringify(claim));
+  parseClaim('warm-up', JSON.stringify(claim));
   formatVersion(stdin);
   formatError(new CniError(Code.InvalidConfig, ''), '1.0.0');
   parseObject('{}');

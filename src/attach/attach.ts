@@ -16,10 +16,12 @@ import { carryMac, moveIntoPod, netdevState } from '../vf/netdev.ts';
 import { applySettings, flat } from '../vf/settings.ts';
 import { choose } from './choose.ts';
 import { Failure, IpamRefused, messageOf } from './failure.ts';
-import { ipamType } from './ipam-plugin.ts';
+import { ipamType, savedConfig } from './ipam-plugin.ts';
+import { startFreeing } from './lease.ts';
 import { makePlan, noNetdev, type Plan, refuseUnfit } from './plan.ts';
 import { openPodFor, refuseTakenName } from './pod.ts';
 import { release } from './release.ts';
+import { refuseRepeated, refuseRival } from './repeated.ts';
 import type { Caller, Order } from './wish.ts';
 
 /** What was attached, for the door's answer. */
@@ -45,6 +47,7 @@ export async function attach<A extends IpConfig>(
   const { attachment, wish, request, caller } = order;
   const deviceInfoFile = wish.deviceInfoFile === undefined ? undefined : deviceInfoPath(wish.deviceInfoFile);
   using pod = openPodFor(host, attachment.netns);
+  await refuseRepeated(host, attachment, caller); // first: an ADD that died can have left the name in the pod
   await refuseTakenName(pod, wish.podIfname);
   phases.end('request');
   using chosen = await choose(host, wish, caller);
@@ -58,6 +61,7 @@ export async function attach<A extends IpConfig>(
   writeClaim(host, claim, true);
   phases.end('claim');
   try {
+    refuseRival(host, claim);
     using pending = order.addresses?.(lock);
     await programPf(host, vf, plan);
     phases.end('settings');
@@ -111,7 +115,7 @@ function claimFor<A extends IpConfig>(
     },
     podIfname: wish.podIfname,
     deviceInfoFile,
-    request,
+    request: { ...request, config: savedConfig(request.config) },
     dpdk: driver === undefined ? undefined : { driver, override: driverOverride(host.sys, vf.pci) },
     asked: wanted,
     original: { driver: vf.driver, settings, netdev: link && netdevState(link) },
@@ -186,15 +190,25 @@ async function rollBack(
   caller: Caller,
   error: unknown,
 ): Promise<unknown> {
-  // A plugin that gave no address has none to free. One that cannot work at all (its daemon is down, the version is not its own) would
-  // refuse that, too, and keep the claim for ever; the runtime's DEL asks it once more.
-  const request = error instanceof IpamRefused ? { ...claim.request, config: {} } : claim.request;
+  // A plugin that gave no address has none to free, and one that cannot work at all (its daemon is down, the version is not its own) would
+  // refuse that, too. It may all the same have taken one of two: so it is asked, once (SPEC.md 1.1.0, section 4), but nothing waits for it.
+  const isRefused = error instanceof IpamRefused;
+  const request = isRefused ? { ...claim.request, config: {} } : claim.request;
   try {
     await release(host, { ...claim, request }, lock, caller);
+    if (isRefused) freeOnce(host, claim, caller);
     return error;
   } catch (undo) {
     const message = `${messageOf(error)}; and the VF could not be given back: ${messageOf(undo)}`;
     const details = undo instanceof Failure ? undo.details : undefined;
     return new Failure('incomplete', message, details, { cause: error });
+  }
+}
+
+function freeOnce(host: Host, claim: Claim, { env }: Caller): void {
+  try {
+    startFreeing(host, claim, { env })();
+  } catch (error) {
+    host.log.warning('IPAM plugin refused to free what it may have given', { error: messageOf(error) });
   }
 }

@@ -1,6 +1,6 @@
 import { type DpdkWish, isUserspaceDriver, wrongKind } from '../dpdk/driver.ts';
 import type { FileLock } from '../kernel/files.ts';
-import { listClaims, lockVf } from '../vf/claims.ts';
+import { listClaims, lockVf, readClaimOrLog } from '../vf/claims.ts';
 import { describeHolders, holdersOf } from '../vf/users.ts';
 import type { Host } from '../vf/host.ts';
 import {
@@ -16,7 +16,7 @@ import {
 import { findOnHost } from '../vf/netdev.ts';
 import { candidates, hostUse, pfsOf, type Pool } from '../vf/pool.ts';
 import { Failure } from './failure.ts';
-import { ownerName, readUsableClaim, recover } from './recovery.ts';
+import { ownerName, recover } from './recovery.ts';
 import type { Caller, Wish } from './wish.ts';
 
 /** A VF that is ours until its lock is given back: no living claim is on it. */
@@ -69,7 +69,7 @@ export async function refuseBusyPf(host: Host, pf: Vf): Promise<void> {
   const use = link && (await hostUse(host, link));
   if (use !== undefined) throw new NotUsable(`${vfName(pf)} cannot go into a pod: the host uses it: ${use}`);
   const claim = listClaims(host)
-    .map((pci) => readUsableClaim(host, pci))
+    .map((pci) => readClaimOrLog(host, pci))
     .find((one) => one && one.vf.pf.pci === pf.pci && one.vf.pci !== pf.pci);
   if (claim)
     throw new Failure(

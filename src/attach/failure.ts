@@ -1,3 +1,5 @@
+import { Errno, isErrno } from '../kernel/errno.ts';
+
 /**
  * What can stop an attachment or keep it from being undone, in terms that no front door owns: each door has one table from kind to its own
  * form. What a device or the kernel cannot do has classes of its own: NotUsable, Unsupported, KernelError.
@@ -56,4 +58,9 @@ export class IpamRefused extends Failure {
 /** The text of anything that was thrown. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
+}
+
+/** Whether trying again later is enough. */
+export function isBusy(error: unknown): boolean {
+  return (error instanceof Failure && error.kind === 'busy') || isErrno(error, Errno.EAGAIN, Errno.EBUSY);
 }

@@ -35,9 +35,40 @@ export function ipamCall(
 ): IpamCall | undefined {
   const plugin = ipamType(request.config);
   if (plugin === undefined) return undefined;
-  const program = findProgram(plugin, request.cniPath);
-  if (program !== undefined) return { plugin, program, attachment, request, env };
-  throw new Failure('no IPAM plugin', `Cannot find IPAM plugin "${plugin}" in CNI_PATH "${request.cniPath}"`);
+  // The caller's folders first: those of the ADD may have moved since, with a new version of whatever brings the plugins.
+  const folders = [env['CNI_PATH'], request.cniPath].filter(Boolean);
+  const cniPath = [...new Set(folders)].join(':');
+  const program = findProgram(plugin, cniPath);
+  if (program === undefined)
+    throw new Failure('no IPAM plugin', `Cannot find IPAM plugin "${plugin}" in CNI_PATH "${cniPath}"`);
+  return { plugin, program, attachment, request: { ...request, cniPath }, env };
+}
+
+/** What of a network configuration an IPAM plugin can need to free an address: the rest is not worth keeping. */
+const savedKeys = ['cniVersion', 'name', 'type', 'ipam', 'args', 'runtimeConfig'];
+
+/** The configuration as a claim keeps it, for the IPAM plugin's DEL; empty where there is no IPAM plugin. */
+export function savedConfig(config: Claim['request']['config']): Claim['request']['config'] {
+  if (ipamType(config) === undefined) return {};
+  return Object.fromEntries(savedKeys.flatMap((key) => (key in config ? [[key, config[key]]] : [])));
+}
+
+/** How much a configuration says of the IPAM: some callers send no more than its type (Multus 4.3.0, in a list). */
+function saysOfIpam({ ipam }: Claim['request']['config']): number {
+  return typeof ipam === 'object' && ipam !== null ? Object.keys(ipam).length : 0;
+}
+
+/** Whether a configuration has lost all of the IPAM but its type, so that most plugins refuse to work with it. */
+export function isStripped(config: Claim['request']['config']): boolean {
+  return saysOfIpam(config) < 2 && ipamType(config) !== 'dhcp';
+}
+
+/** The request that says more of the same network's IPAM: the saved one, unless that was stripped. */
+export function fuller(saved: Claim['request'], given: Claim['request'] | undefined): Claim['request'] {
+  const isSame =
+    given?.config['name'] === saved.config['name'] &&
+    ipamType(given?.config ?? {}) === ipamType(saved.config);
+  return given && isSame && saysOfIpam(given.config) > saysOfIpam(saved.config) ? given : saved;
 }
 
 /**

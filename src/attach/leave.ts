@@ -15,18 +15,19 @@ import { awaitOnHost, findInPod, findOnHost, moveToHost } from '../vf/netdev.ts'
 import { describeHolders, holdersOf } from '../vf/users.ts';
 import { StillHeld } from './failure.ts';
 import { openPodOf } from './pod.ts';
+import type { Caller } from './wish.ts';
 
 /** Takes the netdev down and back to the host. @throws StillHeld if it is in neither namespace */
-export async function leavePod(host: Host, claim: Claim, vf: Vf): Promise<void> {
+export async function leavePod(host: Host, claim: Claim, vf: Vf, { netns }: Caller): Promise<void> {
   const { netdev } = claim.original;
   if (!netdev || vf.driver === undefined) return;
   if (claim.dpdk) refuseHeld(host, vf);
-  using pod = openPodOf(claim);
+  using pod = openPodOf(claim, netns);
   const inPod = pod && (await findInPod(pod, vf.pci, claim.podIfname));
   if (pod && inPod) {
     const fields = { vf: vf.pci, hostIfname: netdev.ifname };
     const name = await host.log.change('netdev moved back to the host', fields, () =>
-      moveToHost(host, pod, inPod, netdev.ifname),
+      moveToHost(host, pod, vf, inPod, netdev),
     );
     if (name !== netdev.ifname)
       host.log.warning('its host name is taken', {

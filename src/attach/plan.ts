@@ -1,13 +1,13 @@
 import { type UserspaceDriver, userspaceDriverFor } from '../dpdk/driver.ts';
 import { requireIommu } from '../dpdk/iommu.ts';
-import { getLinkWithVfs, type Link } from '../kernel/link.ts';
+import type { Link } from '../kernel/link.ts';
 import { listClaims } from '../vf/claims.ts';
 import { describeHolders, holdersOf } from '../vf/users.ts';
 import type { Host } from '../vf/host.ts';
 import { isWholePf, NotUsable, type Vf, vfName } from '../vf/inventory.ts';
 import { checkMtu, findOnHost } from '../vf/netdev.ts';
 import { ownerOfSameMac, refuseSwitchdev, warnOfDownPf } from '../vf/safety.ts';
-import { readSettings, type VfSettings } from '../vf/settings.ts';
+import { awaitSettings, type VfSettings } from '../vf/settings.ts';
 import { Failure } from './failure.ts';
 import { type Attachment, wantedSettings, type Wish } from './wish.ts';
 
@@ -24,21 +24,14 @@ export interface Plan {
   readonly wanted: VfSettings;
 }
 
-/** Looks at a VF and plans an ADD; changes nothing. @throws NotUsable, Unsupported */
+/** Looks at a VF and plans an ADD; changes nothing. @throws NotUsable, Unsupported; KernelError EAGAIN */
 export async function makePlan(host: Host, wish: Wish, vf: Vf): Promise<Plan> {
   const userspace = userspaceDriverFor(vf, wish.dpdk);
   const link = await findOnHost(host, vf.pci);
   const mayHaveNone = userspace !== undefined && (vf.driver === undefined || vf.driver === userspace);
   if (!link && !mayHaveNone) throw new NotUsable(noNetdev(vf));
   if (isWholePf(vf)) return { pf: undefined, settings: {}, link, userspace, wanted: {} };
-  const pf = vf.pf.ifname === undefined ? undefined : await getLinkWithVfs(host.netns.rtnl, vf.pf.ifname);
-  if (!pf) throw new NotUsable(`Cannot program ${vfName(vf)}: its PF has no netdev on the host`);
-  const info = pf.vfs[vf.index];
-  if (!info)
-    throw new NotUsable(
-      `Cannot program ${vfName(vf)}: the driver of its PF reports only ${pf.vfs.length} VFs`,
-    );
-  const settings = readSettings(info);
+  const { pf, settings } = await awaitSettings(host.netns.rtnl, vf);
   const asked = wantedSettings(wish, settings);
   const wanted = userspace === undefined ? asked : { ...asked, mac: asked.mac ?? macOf(link, settings) };
   return { pf, link, settings, userspace, wanted };

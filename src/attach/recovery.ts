@@ -1,8 +1,9 @@
 import type { FileLock } from '../kernel/files.ts';
-import { type Claim, readClaim, setAside, UnreadableClaim } from '../vf/claims.ts';
+import { type Claim, LaterClaim, readClaim, setAside, UnreadableClaim } from '../vf/claims.ts';
 import type { Host } from '../vf/host.ts';
 import { Failure } from './failure.ts';
-import { goPluginNetns } from './go-plugin.ts';
+import { goPluginNetns } from './go-cache.ts';
+import { goLeftovers, recoverGoLeftover } from './go-plugin.ts';
 import { release } from './release.ts';
 import { standingOf } from './standing.ts';
 import type { Caller } from './wish.ts';
@@ -16,7 +17,9 @@ export function ownerName({ owner: { pod, containerName, containerId } }: Claim)
 }
 
 /**
- * Makes a VF free whose claim is stale: an ADD that died, a pod that is gone, a machine that was restarted. Called under the VF's lock.
+ * Makes a VF free that nobody has any more: an ADD that died, a pod that is gone, a machine that was restarted, also where the Go plugin had
+ * attached it. Called under the VF's lock. What was done to the VF last is undone first. An address that cannot be freed is logged and kept
+ * as a lease.
  * @param patienceMs how long to wait for a VF whose pod is just going
  * @throws Failure `busy` if somebody has the VF; `incomplete` if it could not be given back
  */
@@ -31,24 +34,42 @@ export async function recover(
   if (foreign !== undefined)
     throw new Failure('busy', `VF ${pci} belongs to a pod that the Go plugin attached, in "${foreign}"`);
   const claim = readUsableClaim(host, pci);
-  if (!claim) return;
+  const leftovers = goLeftovers(host, pci);
+  const claimedMs = claim ? Date.parse(claim.since) : 0;
+  for (const made of leftovers)
+    if (claim && made.madeMs > claimedMs) await recoverGoLeftover(host, made, lock, caller);
+  if (claim) await releaseStale(host, claim, lock, caller, patienceMs);
+  for (const made of leftovers)
+    if (!claim || made.madeMs <= claimedMs) await recoverGoLeftover(host, made, lock, caller);
+}
+
+async function releaseStale(
+  host: Host,
+  claim: Claim,
+  lock: FileLock,
+  caller: Caller,
+  patienceMs: number | undefined,
+): Promise<void> {
+  const { pci } = claim.vf;
   const { state, why } = await standingOf(host, claim, patienceMs);
   if (state !== 'stale') throw new Failure('busy', `VF ${pci} belongs to ${ownerName(claim)}: ${why}`);
   host.log.warning('stale claim', { vf: pci, owner: ownerName(claim), why });
   await release(host, claim, lock, caller);
 }
 
-/** The claim on a VF; one that cannot be read is put aside for the operator. */
+/**
+ * The claim on a VF, under its lock; one that cannot be read is put aside for the operator.
+ * @throws Failure `busy` for one of a later version of this program
+ */
 export function readUsableClaim(host: Host, pci: string): Claim | undefined {
   try {
     return readClaim(host, pci);
   } catch (error) {
+    if (error instanceof LaterClaim)
+      throw new Failure('busy', `VF ${pci} is not ours to take: ${error.message}`);
     if (!(error instanceof UnreadableClaim)) throw error;
-    host.log.error('unreadable claim put aside', {
-      vf: pci,
-      path: setAside(host, pci),
-      error: String(error.cause),
-    });
+    const path = setAside(host, pci);
+    host.log.error('unreadable claim put aside', { vf: pci, path, error: error.message });
     return undefined;
   }
 }

@@ -4,23 +4,58 @@ import { Phases, tenths } from '../kernel/log.ts';
 import { type Claim, isUserspace, removeClaim, writeClaim } from '../vf/claims.ts';
 import type { Host } from '../vf/host.ts';
 import { isWholePf, readDevice } from '../vf/inventory.ts';
-import { Failure, messageOf } from './failure.ts';
-import { finishIpam, ipamCall, needsInterfaceAtDel, startIpam } from './ipam-plugin.ts';
+import { Failure, isBusy, messageOf } from './failure.ts';
+import { needsInterfaceAtDel } from './ipam-plugin.ts';
 import { leavePod, leaveUserspace } from './leave.ts';
+import { keepLease, startFreeing } from './lease.ts';
 import { restoreNetdevOf, restoreOverride, restorePf } from './restore.ts';
 import type { Caller } from './wish.ts';
 
 /**
- * Undoes everything that an ADD did or may have done, under the VF's lock: the body of DEL, of every rollback and of every recovery. It
- * looks at what is, not at how far the ADD believed to have come; each step tolerates that there is nothing to undo, and goes on after a
- * failure. The claim goes last, and only if everything was undone.
+ * Gives a claimed VF back, under its lock: the body of DEL, of every rollback and of every recovery. The claim goes last, and only if the
+ * VF is as it was. An address that could not be freed does not hold the VF back: the claim then becomes a lease (lease.ts).
+ * @returns why the address could not be freed; undefined if all is well
+ * @throws StillHeld; Failure `incomplete`, or `busy` where trying again is enough, naming all that could not be undone
+ */
+export async function release(
+  host: Host,
+  claim: Claim,
+  lock: FileLock,
+  caller: Caller,
+): Promise<Failure | undefined> {
+  const { pci } = claim.vf;
+  if (claim.phase !== 'releasing') markReleasing(host, claim);
+  const notFreed = await undo(host, claim, lock, caller);
+  if (notFreed) keepLease(host, claim, lock, notFreed);
+  else removeClaim(host, pci, lock);
+  return notFreed;
+}
+
+/** A hint for whoever finds the claim if we die: without room on the disk the owner's namespace tells the same. */
+function markReleasing(host: Host, claim: Claim): void {
+  try {
+    writeClaim(host, { ...claim, phase: 'releasing' }, false);
+  } catch (error) {
+    host.log.warning('claim not marked', { vf: claim.vf.pci, error: messageOf(error) });
+  }
+}
+
+/**
+ * Undoes everything that an ADD did or may have done. It looks at what is, not at how far the ADD believed to have come; each step
+ * tolerates that there is nothing to undo, and goes on after a failure.
  *
  * Order: the netdev leaves the pod, or the VF its userspace driver, first (nobody may use the VF any more); then the PF's settings; then
  * the netdev's own MAC, which drivers refuse while the PF has another one; the IPAM plugin frees the address as soon as nobody can use it,
  * beside the rest. Only "dhcp" frees it before everything else, see {@link needsInterfaceAtDel}.
- * @throws StillHeld; Failure `incomplete` naming all that could not be undone
+ * @returns why the address could not be freed
+ * @throws StillHeld; Failure `incomplete` or `busy`
  */
-export async function release(anyHost: Host, claim: Claim, lock: FileLock, caller: Caller): Promise<void> {
+export async function undo(
+  anyHost: Host,
+  claim: Claim,
+  lock: FileLock,
+  caller: Caller,
+): Promise<Failure | undefined> {
   const { pci } = claim.vf;
   // Whoever calls: what is changed here is the claim's attachment.
   const log = anyHost.log.about({ containerID: claim.owner.containerId, ifname: claim.owner.ifname });
@@ -28,34 +63,39 @@ export async function release(anyHost: Host, claim: Claim, lock: FileLock, calle
   const begin = nowMs();
   const phases = new Phases();
   phases.end('before');
-  const { attempt, failures } = independentSteps(host, pci);
+  const device = independentSteps(host, pci);
+  const address = independentSteps(host, pci);
 
-  if (claim.phase !== 'releasing') writeClaim(host, { ...claim, phase: 'releasing' }, false);
   // After a reboot the VF is as the boot left it, whatever we know of the one before.
   const vf = claim.owner.bootId === host.bootId ? readDevice(host.sys, pci) : undefined;
-  const freesEarly = needsInterfaceAtDel(claim.request);
-  if (freesEarly) await attempt(() => freeAddress(host, claim, lock, caller)());
+  const startAddress = () => address.attempt(() => startFreeing(host, claim, caller, lock));
+  const early = needsInterfaceAtDel(claim.request) ? await startAddress() : undefined;
+  if (early) await address.attempt(early);
   // As long as the VF is in the pod, nothing else may be undone.
-  if (vf) await (isUserspace(claim) ? leaveUserspace(host, claim, vf, lock) : leavePod(host, claim, vf));
+  if (vf)
+    await (isUserspace(claim) ? leaveUserspace(host, claim, vf, lock) : leavePod(host, claim, vf, caller));
   phases.end('leave');
-  const finishAddress = freesEarly ? undefined : await attempt(() => freeAddress(host, claim, lock, caller));
+  const late = needsInterfaceAtDel(claim.request) ? undefined : await startAddress();
   if (vf) {
-    if (!isWholePf(vf)) await attempt(() => restorePf(host, claim, vf));
+    if (!isWholePf(vf)) await device.attempt(() => restorePf(host, claim, vf));
     phases.end('settings');
-    await attempt(() => restoreNetdevOf(host, claim, vf));
-    if (claim.dpdk) await attempt(() => restoreOverride(host, claim));
+    await device.attempt(() => restoreNetdevOf(host, claim, vf));
+    if (claim.dpdk) await device.attempt(() => restoreOverride(host, claim));
     phases.end('netdev');
   }
-  if (finishAddress) await attempt(finishAddress);
+  if (late) await address.attempt(late);
   phases.end('ipam');
   const { deviceInfoFile } = claim;
-  if (deviceInfoFile !== undefined) await attempt(() => removeFile(deviceInfoFile));
+  if (deviceInfoFile !== undefined) await device.attempt(() => removeFile(deviceInfoFile));
 
-  if (failures.length > 0) throw incomplete(pci, failures);
-  removeClaim(host, pci, lock);
-  phases.end('claim');
+  if (device.failures.length > 0) throw incomplete(pci, [...device.failures, ...address.failures]);
   log.info('VF given back', { vf: pci, ms: tenths(nowMs() - begin) });
   log.debug('phases in ms', phases.ms);
+  const [failure] = address.failures;
+  if (failure === undefined) return undefined;
+  const message = `VF ${pci} is given back, but its address is not free: ${messageOf(failure)}`;
+  const details = failure instanceof Failure ? failure.details : undefined;
+  return new Failure('incomplete', message, details, { cause: failure });
 }
 
 /** Steps of which each is tried, whatever became of the ones before, and what failed of them. */
@@ -66,7 +106,7 @@ function independentSteps(host: Host, pci: string) {
       return await step();
     } catch (error) {
       failures.push(error);
-      host.log.error('undo failed', { vf: pci, error: String(error) });
+      host.log.error('undo failed', { vf: pci, error: messageOf(error) });
       return undefined;
     }
   };
@@ -74,22 +114,6 @@ function independentSteps(host: Host, pci: string) {
 }
 
 function incomplete(pci: string, failures: readonly unknown[]): Failure {
-  const left = failures.map(messageOf);
-  return new Failure(
-    'incomplete',
-    `Cannot give back VF ${pci} completely: ${left.join('; ')}`,
-    left.join('\n'),
-  );
-}
-
-/** Starts the IPAM plugin's DEL beside the kernel's work, with the configuration of the ADD; the returned function waits for it. */
-function freeAddress(host: Host, claim: Claim, lock: FileLock, caller: Caller): () => void {
-  const { containerId, ifname, netns } = claim.owner;
-  const call = ipamCall(claim.request, { containerId, ifname, netns: netns.path }, caller);
-  if (!call) return () => {};
-  const child = startIpam('DEL', call, lock);
-  return () => {
-    finishIpam('DEL', call, child);
-    host.log.info('addresses freed', { vf: claim.vf.pci, ipam: call.plugin });
-  };
+  const kind = failures.every(isBusy) ? 'busy' : 'incomplete';
+  return new Failure(kind, `Cannot give back VF ${pci} completely: ${failures.map(messageOf).join('; ')}`);
 }

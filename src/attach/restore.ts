@@ -1,28 +1,20 @@
-import { getLinkWithVfs, type Link } from '../kernel/link.ts';
 import { boundDriver, driverOverride, setDriverOverride } from '../kernel/pci-driver.ts';
 import { type Claim, isUserspace } from '../vf/claims.ts';
 import type { Host } from '../vf/host.ts';
 import { type Vf, vfName } from '../vf/inventory.ts';
 import { findOnHost, restoreNetdev, startDriver } from '../vf/netdev.ts';
-import { applySettings, changes, flat, readSettings, restorable } from '../vf/settings.ts';
+import { applySettings, awaitSettings, changes, flat, restorable } from '../vf/settings.ts';
 
 /** Brings the PF's settings back, but only those that differ: some drivers pin a MAC by any write. */
 export async function restorePf(host: Host, claim: Claim, vf: Vf): Promise<void> {
-  const pf = await readPfLink(host, vf);
-  const info = pf?.vfs[vf.index];
-  if (!pf || !info)
-    throw new Error(`Cannot restore the settings of ${vfName(vf)}: its PF has no netdev on the host`);
+  const { pf, settings: now } = await awaitSettings(host.netns.rtnl, vf);
   const hasNetdev = claim.original.netdev !== undefined && !isUserspace(claim);
-  const settings = changes(readSettings(info), restorable(claim.original.settings, claim.asked, hasNetdev));
+  const settings = changes(now, restorable(claim.original.settings, claim.asked, hasNetdev));
   if (Object.keys(settings).length === 0) return;
   const fields = { vf: vf.pci, pf: vf.pf.ifname, ...flat(settings) };
   await host.log.change('PF settings restored', fields, () =>
     applySettings(host.netns.rtnl, pf.ifindex, vf, settings),
   );
-}
-
-async function readPfLink(host: Host, vf: Vf): Promise<Link | undefined> {
-  return vf.pf.ifname === undefined ? undefined : getLinkWithVfs(host.netns.rtnl, vf.pf.ifname);
 }
 
 /** Binds the VF to the driver that it had, where it has none, and makes its netdev what it was. */

@@ -46,6 +46,10 @@ export function wantedSettings({ minTxRate, maxTxRate, settings }: Wish, is: VfS
 export interface Caller {
   /** The environment, for the IPAM plugin; its CNI_PATH, where there is one, comes before the one of the ADD. */
   readonly env: Readonly<Record<string, string | undefined>>;
+  /** Where the pod's namespace is now; the path of the ADD may have been another one. "" if it is not said. */
+  readonly netns?: string;
+  /** The network configuration as the caller has it, which can say more of the IPAM than what was saved, or less. */
+  readonly request?: Claim['request'];
 }
 
 /** Set for the IPAM plugin and all that it calls: if that is us again, it would go on so without end. */

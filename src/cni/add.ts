@@ -17,12 +17,11 @@ export async function add(host: Host, request: Request): Promise<string> {
   // What this version cannot express is refused before anything is changed.
   if (!conf.hasIpam) formatResult(previous, conf.cniVersion);
   const ipam = conf.hasIpam ? ipamCallOf(request) : undefined;
-  const { config, ...rest } = ipamRequest(request);
   const order = {
     attachment: request.attachment,
     wish: conf,
     addresses: ipam && ipamAddresses(ipam),
-    request: { config: conf.hasIpam ? config : { ...config, ipam: undefined }, ...rest },
+    request: ipamRequest(request, conf.hasIpam),
     caller: callerOf(request),
   };
   return attach(host, order, phases, (attached) =>

@@ -4,16 +4,16 @@ import { listAddresses } from '../kernel/address.ts';
 import { AF_INET, AF_INET6 } from '../kernel/address.ts';
 import { exists } from '../kernel/files.ts';
 import { vfioDeviceFile } from '../dpdk/iommu.ts';
-import { getLinkWithVfs, IFF_UP, type Link } from '../kernel/link.ts';
+import { IFF_UP, type Link } from '../kernel/link.ts';
 import type { Netns } from '../kernel/netns.ts';
 import { boundDriver } from '../kernel/pci-driver.ts';
 import { listRoutes, RT_TABLE_MAIN } from '../kernel/route.ts';
-import { type Claim, findClaim, isUserspace } from '../vf/claims.ts';
+import { type Claim, findClaims, isUserspace } from '../vf/claims.ts';
 import type { Host } from '../vf/host.ts';
-import { readVf, vfName } from '../vf/inventory.ts';
+import { readVf } from '../vf/inventory.ts';
 import { formatIp } from '../vf/ip.ts';
 import { findInPod } from '../vf/netdev.ts';
-import { differences, readSettings } from '../vf/settings.ts';
+import { awaitSettings, differences } from '../vf/settings.ts';
 import { Code, CniError } from './errors.ts';
 import { ipamCallOf } from './ipam.ts';
 import type { Request } from './request.ts';
@@ -28,7 +28,7 @@ import { parseVersion } from './versions.ts';
 export async function check(host: Host, request: Request): Promise<void> {
   const { attachment } = request;
   const expected = expectedResult(request);
-  const claim = findClaim(host, attachment.containerId, attachment.ifname, []);
+  const [claim] = findClaims(host, attachment.containerId, attachment.ifname);
   if (claim?.phase !== 'attached') {
     const what = claim ? `its VF ${claim.vf.pci} is not completely attached` : 'no VF is attached';
     throw new CniError(
@@ -36,7 +36,9 @@ export async function check(host: Host, request: Request): Promise<void> {
       `Attachment ${attachment.ifname} of container ${attachment.containerId} is broken: ${what}`,
     );
   }
-  const attached = isUserspace(claim) ? userspaceDrift(host, claim) : await netdevDrift(claim, expected);
+  const attached = isUserspace(claim)
+    ? userspaceDrift(host, claim, attachment.netns)
+    : await netdevDrift(claim, expected, attachment.netns);
   const drift = [...attached, ...(await settingsDrift(host, claim, expected))];
   if (drift.length > 0) {
     throw new CniError(
@@ -77,10 +79,10 @@ function ours(expected: Result, claim: Claim) {
   return { found, ips: expected.ips.filter((ip) => found === undefined || ip.interface === index) };
 }
 
-function userspaceDrift(host: Host, claim: Claim): string[] {
+function userspaceDrift(host: Host, claim: Claim, netns: string): string[] {
   const { pci } = claim.vf;
   const drift: string[] = [];
-  using pod = openPodOf(claim);
+  using pod = openPodOf(claim, netns);
   if (!pod) drift.push(`the network namespace "${claim.owner.netns.path}" is not the one it was attached to`);
   const driver = boundDriver(host.sys, pci);
   if (driver !== claim.dpdk?.driver)
@@ -93,10 +95,10 @@ function userspaceDrift(host: Host, claim: Claim): string[] {
   return drift;
 }
 
-async function netdevDrift(claim: Claim, expected: Result): Promise<string[]> {
+async function netdevDrift(claim: Claim, expected: Result, netns: string): Promise<string[]> {
   if (!claim.original.netdev) return [];
   const { path } = claim.owner.netns;
-  using pod = openPodOf(claim);
+  using pod = openPodOf(claim, netns);
   if (!pod) return [`the network namespace "${path}" is not the one it was attached to`];
   const link = await findInPod(pod, claim.vf.pci, claim.podIfname);
   if (!link) return [`it is not in the pod's namespace "${path}"`];
@@ -145,10 +147,7 @@ async function settingsDrift(host: Host, claim: Claim, expected: Result): Promis
   if (Object.keys(claim.asked).length === 0) return [];
   const vf = readVf(host.sys, claim.vf.pci);
   if (!vf) return ['the VF does not exist any more'];
-  const pf = vf.pf.ifname === undefined ? undefined : await getLinkWithVfs(host.netns.rtnl, vf.pf.ifname);
-  const info = pf?.vfs[vf.index];
-  if (!info) return [`the PF of ${vfName(vf)} has no netdev on the host`];
-  const is = readSettings(info);
+  const { settings: is } = await awaitSettings(host.netns.rtnl, vf);
   const mac = ours(expected, claim).found?.mac?.toLowerCase();
   // On some cards the PF reports what a later plugin has set on the netdev.
   const was =

@@ -1,7 +1,6 @@
 import * as z from 'zod/mini';
-import { collect } from '../attach/collect.ts';
+import { collectAll } from '../attach/collect.ts';
 import { Failure, messageOf } from '../attach/failure.ts';
-import { type Claim, listClaims } from '../vf/claims.ts';
 import type { Host } from '../vf/host.ts';
 import { Code, CniError } from './errors.ts';
 import { callerOf, collectAddresses } from './ipam.ts';
@@ -20,24 +19,11 @@ const listKeys = ['cni.dev/valid-attachments', 'cni.dev/attachments'];
  */
 export async function gc(host: Host, request: Request): Promise<void> {
   const { config } = request;
-  const caller = callerOf(request);
-  const valid = validAttachments(config);
-  const isValid = ({ owner }: Claim) =>
-    valid?.some(({ containerID, ifname }) => containerID === owner.containerId && ifname === owner.ifname);
-  const failures: string[] = [];
-  for (const pci of listClaims(host)) {
-    try {
-      await collect(
-        host,
-        pci,
-        caller,
-        (claim) => claim.owner.network === config['name'] && !isValid(claim),
-        valid !== undefined,
-      );
-    } catch (error) {
-      failures.push(`${pci}: ${messageOf(error)}`);
-    }
-  }
+  const selection = { network: config['name'] as string, valid: validAttachments(config) };
+  const collected = await collectAll(host, callerOf(request), selection);
+  const failures = collected.flatMap(({ what, outcome, why }) =>
+    outcome === 'failed' ? [`${what}: ${why}`] : [],
+  );
   try {
     collectAddresses(host, request);
   } catch (error) {

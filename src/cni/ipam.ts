@@ -25,13 +25,14 @@ export interface IpamAddresses extends IpConfig {
 }
 
 /** What frees the addresses of a request's attachment again. */
-export function ipamRequest({ config, attachment }: Request): IpamCall['request'] {
-  return { config, cniArgs: attachment.cniArgs, cniPath: attachment.cniPath };
+export function ipamRequest({ config, attachment }: Request, hasIpam = true): IpamCall['request'] {
+  const { cniArgs, cniPath } = attachment;
+  return { config: hasIpam ? config : {}, cniArgs, cniPath };
 }
 
 /** Who sends a request. */
-export function callerOf({ env }: Request): Caller {
-  return { env };
+export function callerOf(request: Request): Caller {
+  return { env: request.env, netns: request.attachment.netns, request: ipamRequest(request) };
 }
 
 /**

@@ -98,17 +98,20 @@ Example:
     words: '',
     summary: 'give back the VFs of pods that are gone',
     options: ['dry-run', 'json', 'verbose'],
-    text: `Looks at every claim and gives back the VFs whose pods are gone, whose ADD died, or that are from before the last boot: driver, settings,
-name and MAC as they were, and the address to the IPAM plugin. VFs of living pods, and those that something still holds, stay as they are.
+    text: `Looks at every claim, and at what the Go plugin left, and gives back the VFs whose pods are gone, whose ADD died, or that
+are from before the last boot: driver, settings, name and MAC as they were, and the address to the IPAM plugin. Addresses
+that could not be freed before are tried again. VFs of living pods, and those that something still holds, stay as they are.
 
 Exit code: 0 done, 1 something could not be given back (it says what), 2 wrong command line.`,
   },
   release: {
-    words: 'VF',
+    words: 'VF|LEASE',
     summary: 'give back one VF; with --force even if its pod lives',
     options: ['force', 'json', 'verbose'],
-    text: `Gives back one VF, named by PCI address, PF#INDEX or netdev, if its claim is stale; with --force also from a pod that lives, which loses its
-interface at once. Without --force, a VF in use is a failure (exit code 1).`,
+    text: `Gives back one VF, named by PCI address, PF#INDEX or netdev, if its claim is stale; with --force also from a pod that
+lives, which loses its interface at once. Without --force, a VF in use is a failure (exit code 1).
+
+An address that could not be freed, named as sriov list names it, is freed; with --force it is forgotten if that fails.`,
   },
 };
 

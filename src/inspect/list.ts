@@ -1,3 +1,6 @@
+import { ipamType } from '../attach/ipam-plugin.ts';
+import { type Lease, listLeases } from '../attach/lease.ts';
+import { ownerName } from '../attach/recovery.ts';
 import type { Host } from '../vf/host.ts';
 import type { VfSettings } from '../vf/settings.ts';
 import type { Flags, Outcome } from './usage.ts';
@@ -7,13 +10,18 @@ import { type Cell, type Colour, formatAge, formatTable, type Style } from './ta
 /** `sriov list`: every PF and VF of the host, and whose it is. */
 export async function list(host: Host, { json, style }: Flags): Promise<Outcome> {
   const devices = await survey(host);
-  if (json) return { exitCode: 0, stdout: `${JSON.stringify(devices.map(toJson), undefined, 1)}\n` };
+  const leases = listLeases(host);
+  if (json) {
+    const all = [...devices.map(toJson), ...leases.map(leaseToJson)];
+    return { exitCode: 0, stdout: `${JSON.stringify(all, undefined, 1)}\n` };
+  }
   if (devices.length === 0)
     return {
       exitCode: 0,
       stdout: 'This host has no SR-IOV physical function (lspci -v shows which cards could be)\n',
     };
-  return { exitCode: 0, stdout: formatList(devices, style, Date.now()) };
+  const table = formatList(devices, style, Date.now());
+  return { exitCode: 0, stdout: `${table}${formatLeases(leases, style, Date.now())}` };
 }
 
 const header = ['DEVICE', 'VF', 'DRIVER', 'NETDEV', 'MAC', 'VLAN', 'STATE', 'SINCE', 'OWNER'];
@@ -50,6 +58,38 @@ export function formatList(devices: readonly Device[], style: Style, nowMs: numb
     ];
   });
   return formatTable(header, rows, style);
+}
+
+/** Addresses that are still to be freed; their VFs are free. */
+function formatLeases(leases: readonly Lease[], style: Style, nowMs: number): string {
+  if (leases.length === 0) return '';
+  const rows = leases.map(({ name, claim, tries, lastError }) =>
+    [
+      name,
+      ipamType(claim.request.config),
+      `${tries}`,
+      formatAge(claim.since, nowMs),
+      `was ${ownerName(claim)} (${claim.owner.network}): ${lastError ?? ''}`,
+    ].map((text) => ({ text: text ?? '-' })),
+  );
+  const title = 'Addresses not freed (sriov gc tries again, sriov release LEASE --force drops one):';
+  const leaseHeader = ['LEASE', 'IPAM', 'TRIES', 'SINCE', 'OWNER AND ERROR'];
+  return `\n${title}\n${formatTable(leaseHeader, rows, style)}`;
+}
+
+/** A lease as `--json` prints it. */
+function leaseToJson({ name, claim, tries, lastError }: Lease): object {
+  const { owner, since, vf } = claim;
+  const { pod, containerId, ifname, network } = owner;
+  return {
+    lease: name,
+    kind: 'lease',
+    pci: vf.pci,
+    owner: { pod, containerId, ifname, network },
+    since,
+    tries,
+    lastError,
+  };
 }
 
 /** The MAC that the VF goes by: its netdev's, else what its PF has for it. */

@@ -1,4 +1,5 @@
-import { goPluginNetns, type GoAttachment, listGoAttachments } from '../attach/go-plugin.ts';
+import { goPluginNetns, type GoAttachment, listGoAttachments, recordedNetns } from '../attach/go-cache.ts';
+import { goLeftovers } from '../attach/go-plugin.ts';
 import { FileLock, modifiedMs } from '../kernel/files.ts';
 import { type HeldNetns, type Holder, holdersOfDevices, listNetns } from '../kernel/holders.ts';
 import { getLinkWithVfs, IFF_UP, type Link } from '../kernel/link.ts';
@@ -9,7 +10,7 @@ import type { Host } from '../vf/host.ts';
 import { listPfs, listVfs, type Pf, type Vf, wholePf } from '../vf/inventory.ts';
 import { findInPod, findOnHost } from '../vf/netdev.ts';
 import { hostUse } from '../vf/pool.ts';
-import { readSettings, type VfSettings } from '../vf/settings.ts';
+import { settingsOf, type VfSettings } from '../vf/settings.ts';
 import { standingOf } from '../attach/standing.ts';
 
 /**
@@ -105,8 +106,7 @@ export async function survey(host: Host): Promise<Device[]> {
     const pfLink = pf.ifname === undefined ? undefined : await getLinkWithVfs(host.netns.rtnl, pf.ifname);
     devices.push(await look(host, wholePf(pf), pfLink, undefined, around));
     for (const vf of vfs) {
-      const info = pfLink?.vfs[vf.index];
-      devices.push(await look(host, vf, undefined, info && readSettings(info), around));
+      devices.push(await look(host, vf, undefined, pfLink && settingsOf(pfLink, vf.index), around));
     }
   }
   const seen = new Set(everything.map(({ pci }) => pci));
@@ -145,6 +145,13 @@ async function look(
     const owner = { pod: undefined, containerId: made?.containerId, ifname: made?.ifname ?? inPod?.ifname, network: made?.network, netns: goNetns, by: 'Go plugin' } as const; // prettier-ignore
     const place = inPod ? { link: inPod, netns: goNetns } : {};
     return { ...device, ...place, state: 'attached', why: `the Go plugin put it into "${goNetns}"`, owner, since: made?.since }; // prettier-ignore
+  }
+  const [left] = goLeftovers(host, vf.pci);
+  if (left) {
+    const { containerId, ifname, network, since } = left;
+    const netns = recordedNetns(host, vf.pci) ?? '';
+    const owner = { pod: undefined, containerId, ifname, network, netns, by: 'Go plugin' } as const;
+    return { ...device, state: 'stale', why: 'its pod is gone', owner, since };
   }
   const use = await unclaimedUse(host, vf, onHost, holders, around);
   return { ...device, ...nobody, ...use };

@@ -1,7 +1,7 @@
-import { collect } from '../attach/collect.ts';
-import { ownerName } from '../attach/recovery.ts';
+import { anythingStale, collect } from '../attach/collect.ts';
 import { printable } from '../kernel/printable.ts';
 import { readClaim } from '../vf/claims.ts';
+import { dropLease, freeLease, type Lease, listLeases } from '../attach/lease.ts';
 import type { Host } from '../vf/host.ts';
 import { NotUsable, parsePci } from '../vf/inventory.ts';
 import { type Flags, type Outcome, wrongUsage } from './usage.ts';
@@ -16,6 +16,8 @@ export async function takeBack(
 ): Promise<Outcome> {
   const [text = '', ...more] = words;
   if (text === '' || more.length > 0) return wrongUsage('release', 'it takes one VF');
+  const lease = listLeases(host).find(({ name }) => name === text);
+  if (lease) return takeBackLease(host, lease, { force, json, env });
   const pci = parsePci(text) ?? (await selectOne(host, text));
   const end = (exitCode: number, outcome: string, message: string): Outcome => {
     if (json) return { exitCode, stdout: `${JSON.stringify({ vf: pci, outcome, message })}\n` };
@@ -25,11 +27,32 @@ export async function takeBack(
   };
   if (!readClaim(host, pci))
     return end(1, 'not claimed', `${pci} is not claimed: there is nothing to give back`);
-  const collected = await collect(host, pci, { env }, () => true, force);
+  const collected = await collect(host, pci, { env }, anythingStale, force);
   if (!collected) return end(0, 'not claimed', `${pci} is not claimed any more`);
-  const { claim, outcome, why } = collected;
-  if (outcome === 'given back') return end(0, outcome, `${pci} given back; it was of ${ownerName(claim)}`);
-  return end(1, outcome, `${pci} is in use by ${ownerName(claim)}: ${why}; --force takes it away`);
+  const { owner, outcome, why } = collected;
+  if (outcome === 'given back') return end(0, outcome, `${pci} given back; it was of ${owner}`);
+  if (outcome === 'failed') return end(1, outcome, why);
+  return end(1, outcome, `${pci} is in use by ${owner}: ${why}${force ? '' : '; --force takes it away'}`);
+}
+
+/** Frees an address that is still to be freed; with --force forgets it even if that fails. */
+function takeBackLease(
+  host: Host,
+  lease: Lease,
+  { force, json, env }: Pick<Flags, 'force' | 'json' | 'env'>,
+): Outcome {
+  const notFreed = freeLease(host, lease, { env });
+  if (notFreed && force) dropLease(host, lease);
+  const outcome = notFreed ? (force ? 'dropped' : 'failed') : 'freed';
+  const message = {
+    freed: `${lease.name} freed`,
+    dropped: `${lease.name} dropped: ${notFreed?.message}`,
+    failed: `${notFreed?.message}; --force drops it`,
+  }[outcome];
+  const exitCode = outcome === 'failed' ? 1 : 0;
+  if (json) return { exitCode, stdout: `${JSON.stringify({ lease: lease.name, outcome, message })}\n` };
+  if (exitCode === 0) return { exitCode, stdout: `${printable(message)}\n` };
+  return { exitCode, stdout: '', stderr: `${printable(message)}\n` };
 }
 
 /** A VF that is named in another way than by its address. @throws NotUsable */

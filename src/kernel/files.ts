@@ -178,6 +178,16 @@ export function writeValue(path: string, value: string): void {
   }
 }
 
+/** A lock needs no writing: on a file system that has become read-only a VF can still be given back. */
+function openLock(path: string): number {
+  try {
+    return system.open(path, system.O_RDWR | system.O_CREAT | system.O_NOFOLLOW, 0o600);
+  } catch (error) {
+    if (!isErrno(error, Errno.EROFS)) throw error;
+    return system.open(path, system.O_RDONLY | system.O_NOFOLLOW, 0);
+  }
+}
+
 /** An exclusive lock on a file, given back by the kernel when the process ends. Children that keep {@link fd} share it. */
 export class FileLock {
   readonly path: string;
@@ -193,7 +203,7 @@ export class FileLock {
    * @throws FileError
    */
   static take(path: string, timeoutMs: number): FileLock | undefined {
-    const fd = system.open(path, system.O_RDWR | system.O_CREAT | system.O_NOFOLLOW, 0o600);
+    const fd = openLock(path);
     try {
       if (system.flock(fd, timeoutMs)) return new FileLock(path, fd);
     } catch (error) {

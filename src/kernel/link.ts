@@ -66,12 +66,14 @@ const linkAttributes = attrs({
   ifname: [3, cstring],
   mtu: [4, u32],
   master: [10, u32],
+  alias: [20, raw], // no terminating zero
   numVf: [21, u32],
   vfInfoList: [22, listOf(1, vfInfo)],
   netnsFd: [28, u32],
   extMask: [29, u32],
   physSwitchId: [36, raw],
   physPortName: [38, cstring],
+  xdp: [43 | NLA_F_NESTED, attrs({ fd: [1, i32], attached: [2, u8] })],
   minMtu: [50, u32],
   maxMtu: [51, u32],
   altnames: [52 | NLA_F_NESTED, listOf(ALT_IFNAME, cstring)], // IFLA_PROP_LIST
@@ -100,8 +102,15 @@ export interface Link {
   /** True for ports of a switch: in switchdev mode an uplink has one. */
   readonly isSwitchPort: boolean;
   readonly physPortName: string | undefined;
-  /** One entry per VF, where asked for. */
-  readonly vfs: readonly VfInfo[];
+  /** What was written with `ip link set ... alias`. */
+  readonly alias: string;
+  /** A program is attached to the link's receive path (IFLA_XDP_ATTACHED). */
+  readonly hasXdp: boolean;
+  /**
+   * What the PF reports of its VFs, where asked for; undefined where its driver reports none at all. Never by position: the kernel leaves a
+   * VF out whose driver does not answer just now (rtnl_fill_vfinfo: "if (...ndo_get_vf_config(...)) return 0").
+   */
+  readonly vfs: readonly VfInfo[] | undefined;
 }
 
 /** "02:00:00:00:01:00" */
@@ -112,6 +121,15 @@ export function formatMac(bytes: Uint8Array): string {
 /** The bytes of a MAC in colon form. */
 export function macBytes(mac: string): Uint8Array {
   return Uint8Array.from(mac.split(':'), (part) => Number.parseInt(part, 16));
+}
+
+/** Text of bytes without a terminating zero; each byte is kept, whatever it is. */
+function latin1(bytes: Uint8Array | undefined): string {
+  return String.fromCharCode(...(bytes ?? []));
+}
+
+function latin1Bytes(text: string): Uint8Array {
+  return Uint8Array.from(text, (char) => char.charCodeAt(0));
 }
 
 function toLink(payload: Uint8Array): Link {
@@ -129,7 +147,9 @@ function toLink(payload: Uint8Array): Link {
     parentDevName: attributes.parentDevName,
     isSwitchPort: (attributes.physSwitchId?.length ?? 0) > 0,
     physPortName: attributes.physPortName,
-    vfs: attributes.vfInfoList ?? [],
+    alias: latin1(attributes.alias),
+    hasXdp: (attributes.xdp?.attached ?? 0) !== 0,
+    vfs: attributes.vfInfoList,
   };
 }
 
@@ -200,6 +220,9 @@ export interface LinkChange {
   readonly mac?: string | undefined;
   readonly mtu?: number | undefined;
   readonly ifname?: string | undefined;
+  readonly alias?: string | undefined;
+  /** Detaches whatever program is attached to the receive path. */
+  readonly dropXdp?: boolean;
   /** IFF_* bits to set and to clear. */
   readonly setFlags?: number;
   readonly clearFlags?: number;
@@ -212,8 +235,15 @@ export async function setLink(
   ifindex: number,
   change: LinkChange,
 ): Promise<void> {
-  const { netnsFd, mac, mtu, ifname, setFlags = 0, clearFlags = 0 } = change;
-  const attributes = { netnsFd, mac: mac === undefined ? undefined : macBytes(mac), mtu, ifname };
+  const { netnsFd, mac, mtu, ifname, alias, dropXdp, setFlags = 0, clearFlags = 0 } = change;
+  const attributes = {
+    netnsFd,
+    mac: mac === undefined ? undefined : macBytes(mac),
+    mtu,
+    ifname,
+    alias: alias === undefined ? undefined : latin1Bytes(alias),
+    xdp: dropXdp ? { fd: -1 } : undefined,
+  };
   await rtnl.request(
     operation,
     RTM_SETLINK,

@@ -26,6 +26,8 @@ const netdev = z.object({
   altnames: z.readonly(z.array(z.string())),
   mac: z.string(),
   mtu: z.int(),
+  /** Claims of older versions do not have it. */
+  alias: z.optional(z.string()),
   promisc: z.boolean(),
   allmulti: z.boolean(),
 });
@@ -109,27 +111,45 @@ export function lockPath(host: Host, pci: string): string {
 
 /** A claim whose file cannot be read as one. */
 export class UnreadableClaim extends Error {
-  override readonly name = 'UnreadableClaim';
+  override readonly name: string = 'UnreadableClaim';
 }
 
-/** @throws an error that says what is wrong with it */
-export function parseClaim(text: string): Claim {
-  return claimSchema.parse(parseJson(text));
+/** A claim that a later version of this program wrote: it is kept, and its VF is nobody else's. */
+export class LaterClaim extends UnreadableClaim {
+  override readonly name = 'LaterClaim';
+  /** The file as it is. */
+  readonly text: string;
+
+  constructor(path: string, version: number, text: string) {
+    super(`The claim ${path} is of a later version of this program (version ${version} of the format)`);
+    this.text = text;
+  }
 }
 
 /**
  * The claim on a VF; undefined if there is none.
- * @throws UnreadableClaim
+ * @throws UnreadableClaim, LaterClaim
  */
 export function readClaim(host: Host, pci: string): Claim | undefined {
   const path = claimPath(host, pci);
   const text = readFile(path);
-  if (text === undefined) return undefined;
+  return text === undefined ? undefined : parseClaim(path, text);
+}
+
+/** Reads a claim or what has a claim in it. @throws UnreadableClaim, LaterClaim */
+export function parseClaim(path: string, text: string): Claim {
+  let value: unknown;
   try {
-    return parseClaim(text);
+    value = parseJson(text);
   } catch (cause) {
-    throw new UnreadableClaim(`Cannot read the claim ${path}`, { cause });
+    throw new UnreadableClaim(`Cannot read the claim ${path}: it is not JSON`, { cause });
   }
+  const version = (value as { version?: unknown } | null)?.version;
+  if (typeof version === 'number' && version > 1) throw new LaterClaim(path, version, text);
+  const parsed = claimSchema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  const where = parsed.error.issues.map(({ path: keys }) => keys.join('.')).join(', ');
+  throw new UnreadableClaim(`Cannot read the claim ${path}: wrong or missing: ${where || 'all of it'}`);
 }
 
 /** Puts an unreadable claim aside, where an operator finds it, so that the VF can be claimed again. Returns its new path. */
@@ -139,17 +159,21 @@ export function setAside(host: Host, pci: string): string {
   return path;
 }
 
-/** PCI addresses of all claimed VFs. Half-written files of ADDs that died before their claim was there go on the way. */
+/** PCI addresses of all claimed VFs. */
 export function listClaims(host: Host): string[] {
-  return listFolder(`${host.stateDir}/claims`).flatMap((name) => {
-    if (name.endsWith(`.json${unfinished}`)) sweep(host, name.slice(0, -`.json${unfinished}`.length));
-    return name.endsWith('.json') ? [name.slice(0, -'.json'.length)] : [];
-  });
+  return listFolder(`${host.stateDir}/claims`).flatMap((name) =>
+    name.endsWith('.json') ? [name.slice(0, -'.json'.length)] : [],
+  );
 }
 
-function sweep(host: Host, pci: string): void {
-  using lock = lockVf(host, pci, 0);
-  if (lock) removeFile(`${claimPath(host, pci)}${unfinished}`);
+/** Removes half-written files of ADDs that died before their claim was there; whoever is at work keeps its own. */
+export function sweepUnfinished(host: Host): void {
+  for (const name of listFolder(`${host.stateDir}/claims`)) {
+    if (!name.endsWith(`.json${unfinished}`)) continue;
+    const pci = name.slice(0, -`.json${unfinished}`.length);
+    using lock = lockVf(host, pci, 0);
+    if (lock) removeFile(`${claimPath(host, pci)}${unfinished}`);
+  }
 }
 
 /**
@@ -161,6 +185,13 @@ export function writeClaim(host: Host, claim: Claim, durable: boolean): void {
   writeFileAtomically(claimPath(host, claim.vf.pci), JSON.stringify(claim, undefined, 1), durable);
 }
 
+/** Moves a claim away under the VF's lock: the VF is free. Needs no room on the disk but for a name. */
+export function moveClaim(host: Host, pci: string, to: string, lock: FileLock): void {
+  removeFile(`${claimPath(host, pci)}${unfinished}`);
+  moveFile(claimPath(host, pci), to);
+  lock.touch();
+}
+
 /** Forgets a claim, under the VF's lock: everything has been undone. */
 export function removeClaim(host: Host, pci: string, lock: FileLock): void {
   removeFile(`${claimPath(host, pci)}${unfinished}`);
@@ -169,20 +200,25 @@ export function removeClaim(host: Host, pci: string, lock: FileLock): void {
 }
 
 /**
- * The claim of an attachment: looked for at the VFs named first (the config's deviceID), then at all. One unreadable file must not stop
- * the DEL of every pod on the node.
+ * The claims of an attachment: one, unless something went wrong between two ADDs. One unreadable file must not stop the DEL of every pod on
+ * the node.
+ * @throws LaterClaim where it is on one of this attachment
  */
-export function findClaim(
-  host: Host,
-  containerId: string,
-  ifname: string,
-  hints: readonly string[],
-): Claim | undefined {
-  for (const pci of new Set([...hints, ...listClaims(host)])) {
-    const claim = readClaimOrLog(host, pci);
-    if (claim && isOf(claim, containerId, ifname)) return claim;
-  }
-  return undefined;
+export function findClaims(host: Host, containerId: string, ifname: string): Claim[] {
+  return listClaims(host).flatMap((pci) => {
+    const path = claimPath(host, pci);
+    const text = readFile(path);
+    // Most of a node's claims are of others: they are not worth parsing. An id has no character that JSON writes in another way.
+    if (!text?.includes(`"${containerId}"`)) return [];
+    try {
+      const claim = parseClaim(path, text);
+      return isOf(claim, containerId, ifname) ? [claim] : [];
+    } catch (error) {
+      if (error instanceof LaterClaim || !(error instanceof UnreadableClaim)) throw error;
+      host.log.error('unreadable claim', { vf: pci, error: error.message });
+      return [];
+    }
+  });
 }
 
 /** Like {@link readClaim}, but a claim that cannot be read is only logged. */
@@ -191,7 +227,7 @@ export function readClaimOrLog(host: Host, pci: string): Claim | undefined {
     return readClaim(host, pci);
   } catch (error) {
     if (!(error instanceof UnreadableClaim)) throw error;
-    host.log.error('unreadable claim', { vf: pci, error: `${error.message}: ${String(error.cause)}` });
+    host.log.error('unreadable claim', { vf: pci, error: error.message });
     return undefined;
   }
 }

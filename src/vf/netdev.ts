@@ -25,6 +25,7 @@ export interface NetdevState {
   readonly altnames: readonly string[];
   readonly mac: string;
   readonly mtu: number;
+  readonly alias?: string | undefined;
   readonly promisc: boolean;
   readonly allmulti: boolean;
 }
@@ -35,6 +36,7 @@ export function netdevState(link: Link): NetdevState {
     altnames: link.altnames,
     mac: link.mac,
     mtu: link.mtu,
+    alias: link.alias,
     promisc: (link.flags & IFF_PROMISC) !== 0,
     allmulti: (link.flags & IFF_ALLMULTI) !== 0,
   };
@@ -114,17 +116,44 @@ export async function moveIntoPod(
   return inPod;
 }
 
-/** Takes the netdev down and out of the pod, under its host name; under `dev<ifindex>` if that is taken. Returns the name it got. */
-export async function moveToHost(host: Host, pod: Netns, link: Link, ifname: string): Promise<string> {
-  const name = (await getLinkByName(host.netns.rtnl, ifname)) === undefined ? ifname : `dev${link.ifindex}`;
-  // An alternative name of the link itself blocks a rename to it (dev_get_valid_name answers EEXIST).
-  await changeAltnames(pod.rtnl, 'del', link.ifindex, link.altnames.filter((altname) => altname === name)); // prettier-ignore
-  await setLink(pod.rtnl, `move ${link.ifname} back to the host as ${name}`, link.ifindex, {
-    netnsFd: host.netns.fd,
-    ifname: name,
-    clearFlags: IFF_UP,
-  });
-  return name;
+/** A pattern for the kernel, which puts the lowest free number into it (dev_alloc_name). */
+const anyName = 'dev%d';
+
+/**
+ * Takes the netdev down and out of the pod, under its host name, or any other if that is taken. Names that only the pod gave it stay behind:
+ * the kernel refuses a move with EEXIST if the host has a link with one of the alternative names, and whoever has CAP_NET_ADMIN in the pod
+ * could keep the VF for ever.
+ * @returns the name it got
+ */
+export async function moveToHost(
+  host: Host,
+  pod: Netns,
+  vf: Vf,
+  link: Link,
+  original: NetdevState,
+): Promise<string> {
+  const move = async (ifname: string) => {
+    await setLink(pod.rtnl, `move ${link.ifname} back to the host as ${ifname}`, link.ifindex, {
+      netnsFd: host.netns.fd,
+      ifname,
+      clearFlags: IFF_UP,
+    });
+    return (await findOnHost(host, vf.pci))?.ifname ?? ifname;
+  };
+  // A link cannot be renamed to its own alternative name either (dev_get_valid_name).
+  const isPods = (name: string) => name === original.ifname || !original.altnames.includes(name);
+  await changeAltnames(pod.rtnl, 'del', link.ifindex, link.altnames.filter(isPods));
+  const isFree = (await getLinkByName(host.netns.rtnl, original.ifname)) === undefined;
+  try {
+    return await move(isFree ? original.ifname : anyName);
+  } catch (error) {
+    if (!isErrno(error, Errno.EEXIST)) throw error;
+  }
+  // Somebody on the host has got one of its names meanwhile. The move may have happened all the same, and only the renaming failed.
+  const [inPod, onHost] = [await getLink(pod.rtnl, link.ifindex), await findOnHost(host, vf.pci)];
+  if (onHost || !inPod) return onHost?.ifname ?? link.ifname;
+  await changeAltnames(pod.rtnl, 'del', inPod.ifindex, inPod.altnames);
+  return move(anyName);
 }
 
 /** How long the name that a netdev had may be in the hands of another VF's, and how often it may be snatched away. */
@@ -224,10 +253,14 @@ export async function restoreNetdev(host: Host, vf: Vf, link: Link, original: Ne
     (original.allmulti === on && now.allmulti !== on ? IFF_ALLMULTI : 0);
   const clearFlags = flags(false) | (current.flags & IFF_UP);
   const mtu = now.mtu === original.mtu ? undefined : original.mtu;
+  const alias = now.alias === (original.alias ?? '') ? undefined : (original.alias ?? '');
+  // A program that the pod has put into the receive path would see the next pod's traffic.
+  const dropXdp = current.hasXdp;
   for (let tries = 1; ; tries++) {
     const ifname = now.ifname === original.ifname ? undefined : await nameFor(host, current, original.ifname);
-    if (ifname === undefined && mtu === undefined && !clearFlags && !flags(true)) break;
-    const changes = { ifname, mtu, setFlags: flags(true), clearFlags };
+    const isSame = ifname === undefined && mtu === undefined && alias === undefined && !dropXdp;
+    if (isSame && !clearFlags && !flags(true)) break;
+    const changes = { ifname, mtu, alias, dropXdp, setFlags: flags(true), clearFlags };
     try {
       await setLink(rtnl, `restore ${current.ifname}`, current.ifindex, changes);
       break;
@@ -236,5 +269,21 @@ export async function restoreNetdev(host: Host, vf: Vf, link: Link, original: Ne
       if (!isErrno(error, Errno.EEXIST) || tries === nameTries) throw error;
     }
   }
-  await changeAltnames(rtnl, 'add', current.ifindex, original.altnames.filter((name) => !now.altnames.includes(name))); // prettier-ignore
+  await addAltnames(
+    host,
+    current,
+    original.altnames.filter((name) => !now.altnames.includes(name)),
+  );
+}
+
+/** Gives a link its alternative names again; one that another link has got meanwhile is not worth keeping the VF back. */
+async function addAltnames(host: Host, link: Link, altnames: readonly string[]): Promise<void> {
+  for (const altname of altnames) {
+    try {
+      await changeAltnames(host.netns.rtnl, 'add', link.ifindex, [altname]);
+    } catch (error) {
+      if (!isErrno(error, Errno.EEXIST)) throw error;
+      host.log.warning('its alternative name is taken', { hostIfname: link.ifname, altname });
+    }
+  }
 }

@@ -39,8 +39,9 @@ export function ownerOfSameMac(
   wanted: VfSettings,
   containerId: string,
 ): string | undefined {
-  for (const [index, info] of pf.vfs.entries()) {
+  for (const info of pf.vfs ?? []) {
     const { mac, vlan } = readSettings(info);
+    const index = info.mac?.vf;
     if (index === vf.index || mac !== wanted.mac || (vlan?.id ?? 0) !== (wanted.vlan?.id ?? 0)) continue;
     const pci = host.sys.linkName(`${devicePath(vf.pf.pci)}/virtfn${index}`);
     const owner = pci === undefined ? undefined : readClaimOrLog(host, pci)?.owner.containerId;

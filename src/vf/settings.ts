@@ -1,7 +1,16 @@
-import { Errno, errnoName, isErrno, type KernelError } from '../kernel/errno.ts';
-import { ETH_P_8021AD, ETH_P_8021Q, formatMac, macBytes, setVf, type VfInfo } from '../kernel/link.ts';
+import { Errno, errnoName, isErrno, KernelError } from '../kernel/errno.ts';
+import {
+  ETH_P_8021AD,
+  ETH_P_8021Q,
+  formatMac,
+  getLinkWithVfs,
+  type Link,
+  macBytes,
+  setVf,
+  type VfInfo,
+} from '../kernel/link.ts';
 import type { Rtnetlink } from '../kernel/netlink.ts';
-import { pfName, type Vf } from './inventory.ts';
+import { NotUsable, pfName, type Vf, vfName } from './inventory.ts';
 
 /** What a PF programs for a VF. Undefined: the driver does not report it, or nobody asked for it. */
 export interface VfSettings {
@@ -38,6 +47,16 @@ const UNKNOWN = 0xffffffff;
 
 function toggleOf(entry: { setting: number } | undefined): boolean | undefined {
   return entry === undefined || entry.setting === UNKNOWN ? undefined : entry.setting !== 0;
+}
+
+/**
+ * What a PF reports for one of its VFs, found by the VF's number inside the entry, never by its place in the list: a VF whose driver does
+ * not answer just now (ice: "VF in reset") is left out of it.
+ * @returns undefined if the PF says nothing of this VF now
+ */
+export function settingsOf(pf: Link, index: number): VfSettings | undefined {
+  const info = pf.vfs?.find(({ mac }) => mac?.vf === index);
+  return info && readSettings(info);
 }
 
 /** What the PF reports for a VF. */
@@ -150,6 +169,30 @@ export class SettingRefused extends Unsupported {
 /** A VF that is being reset answers EAGAIN or EBUSY (i40e, ice): it is tried again so often, at this distance. */
 const busyTries = 20;
 const busyPauseMs = 100;
+
+/**
+ * The PF of a VF, and what it has programmed for it; waits for a VF that is being reset.
+ * @throws NotUsable if nothing will ever be reported; KernelError EAGAIN
+ */
+export async function awaitSettings(rtnl: Rtnetlink, vf: Vf): Promise<{ pf: Link; settings: VfSettings }> {
+  for (let tries = 1; ; tries++) {
+    const pf = vf.pf.ifname === undefined ? undefined : await getLinkWithVfs(rtnl, vf.pf.ifname);
+    if (!pf) throw new NotUsable(`Cannot program ${vfName(vf)}: its PF has no netdev on the host`);
+    if (!pf.vfs)
+      throw new NotUsable(
+        `Cannot program ${vfName(vf)}: the driver ${vf.pf.driver ?? '(none)'} of its PF reports no VFs`,
+      );
+    const settings = settingsOf(pf, vf.index);
+    if (settings) return { pf, settings };
+    if (tries === busyTries)
+      throw new KernelError(
+        `read the settings of ${vfName(vf)}`,
+        Errno.EAGAIN,
+        'its PF does not report it now: it is being reset',
+      );
+    await new Promise((resolve) => setTimeout(resolve, busyPauseMs));
+  }
+}
 
 /** Programs a VF: everything in one message. @throws SettingRefused that names the refused key; what was set before it stays set. */
 export async function applySettings(

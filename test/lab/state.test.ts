@@ -302,6 +302,63 @@ describe('a node that comes from the Go plugin', () => {
     await node.del('d', stdin(2));
   });
 
+  test('a VF whose pod died is restored before the next pod gets it, and by gc', async () => {
+    const settings = async () => {
+      const { vlan_list, trust, rate } = await node.vf(0, 1);
+      return { vlan: vlan_list[0]?.vlan ?? 0, trust, rate: rate.max_tx };
+    };
+    const pristine = await attachAsGoPlugin('f', 1);
+    expect(await settings()).toEqual({ vlan: 100, trust: true, rate: 200 });
+    await node.sh(
+      `ip netns del f; until [ -e /sys/bus/pci/devices/${vfPci(0, 1)}/net/net1 ]; do sleep 0.05; done`,
+    );
+    expect(await node.sh('sriov list')).toMatch(new RegExp(`${vfPci(0, 1)}.*stale.*was container f`));
+    await node.pods('g');
+    await node.add('g', { deviceID: vfPci(0, 1) });
+    expect(await settings()).toEqual({ vlan: 0, trust: false, rate: 0 });
+    await node.del('g', { deviceID: vfPci(0, 1) });
+    await node.sh(
+      'rm -f /var/lib/cni/networks/net/10.9.0.*; for name in $(ls /var/lib/cni/sriov/leases); do sriov release ${name%.json} --force; done',
+    );
+    expect(difference(pristine, await node.state())).toBe('');
+
+    const before = await attachAsGoPlugin('h', 1);
+    await node.sh(
+      `ip netns del h; until [ -e /sys/bus/pci/devices/${vfPci(0, 1)}/net/net1 ]; do sleep 0.05; done`,
+    );
+    expect(await node.sh('sriov gc --dry-run')).toContain('would be given back: container h');
+    await node.sh(
+      'sriov gc || true; rm -f /var/lib/cni/networks/net/10.9.0.*; rm -f /var/lib/cni/sriov/leases/*',
+    );
+    expect(difference(before, await node.state())).toBe('');
+  });
+
+  test('a DEL that has lost all of the IPAM but its type gives the VF back and keeps the address as a lease', async () => {
+    const pristine = await attachAsGoPlugin('i', 0);
+    await node.del('i', { deviceID: vfPci(0, 0), ipam: { type: 'host-local' } });
+    expect(await node.sh('sriov list')).toMatch(/no IP ranges specified/);
+    // What is free is free for everybody, and a DEL that says more frees the address.
+    await node.pods('j');
+    await node.add('j', { deviceID: vfPci(0, 0) });
+    await node.del('j', { deviceID: vfPci(0, 0) });
+    await node.del('i', stdin(0));
+    expect(difference(pristine, await node.state())).toBe('');
+  });
+
+  test('its DEL takes the VF out of the pod also where a stale claim of ours lies under it', async () => {
+    await node.pods('k');
+    await node.add('k', { deviceID: vfPci(0, 0), trust: 'on' });
+    await node.sh(
+      `ip netns del k; until [ -e /sys/bus/pci/devices/${vfPci(0, 0)}/net/net1 ]; do sleep 0.05; done`,
+    );
+    await attachAsGoPlugin('l', 0);
+    await node.del('l', stdin(0));
+    expect(await node.sh('ip -n l -br link')).not.toContain('net1');
+    await node.sh('sriov gc');
+    expect(await node.vf(0, 0)).toMatchObject({ trust: false });
+    expect((await node.vf(0, 0)).vlan_list[0]?.vlan ?? 0).toBe(0);
+  });
+
   test('its lock is ours', async () => {
     await node.pods('e');
     const lock = `/var/lib/cni/sriov/pci/vf_lock/${vfPci(0, 0)}.lock`;

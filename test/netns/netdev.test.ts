@@ -87,37 +87,65 @@ describe('moveIntoPod()', () => {
 });
 
 describe('moveToHost()', () => {
+  /** A VF of the stage in the pod as net1, and what it was before. */
+  async function attached(s: ReturnType<typeof stage>) {
+    const host = hostOf(s.hostNetns);
+    const original = netdevState(await linkOf(s.hostNetns, 'vf0'));
+    const link = await moved(s);
+    const back = async () => moveToHost(host, s.podNetns, vf, await linkOf(s.podNetns, 'net1'), original);
+    return { link, back };
+  }
+
   test('gives the link back, down, under its host name', async () => {
     using s = stage();
-    const host = hostOf(s.hostNetns);
-    const link = await moveIntoPod(host, s.podNetns, vf, await linkOf(s.hostNetns, 'vf0'), 'net1', 1400);
-    expect(await moveToHost(host, s.podNetns, link, 'vf0')).toBe('vf0');
+    const { back } = await attached(s);
+    expect(await back()).toBe('vf0');
     expect(s.host.ipJson('link', 'show', 'vf0')[0]?.['flags']).not.toContain('UP');
   });
 
-  test('takes another name where its own is taken, and says so', async () => {
+  test('takes another name where its own is taken', async () => {
     using s = stage();
-    const host = hostOf(s.hostNetns);
-    const link = await moveIntoPod(host, s.podNetns, vf, await linkOf(s.hostNetns, 'vf0'), 'net1', undefined);
+    const { back } = await attached(s);
     s.host.ip('link', 'add', 'vf0', 'type', 'ifb');
-    const name = await moveToHost(host, s.podNetns, link, 'vf0');
-    expect(name).toBe(`dev${link.ifindex}`);
-    expect(s.host.ipJson('link', 'show', name)).toHaveLength(1);
+    await back();
+    expect(s.host.ipJson('link', 'show', 'dev0')[0]).toMatchObject({ linkinfo: { info_kind: 'veth' } });
   });
 
   test('gets its name back even where it has become an alternative name of its own', async () => {
     using s = stage();
+    const { link, back } = await attached(s);
+    await changeAltnames(s.podNetns.rtnl, 'add', link.ifindex, ['vf0']);
+    expect(await back()).toBe('vf0');
+  });
+
+  test.each([
+    ['the name of a link of the host', ['taken']],
+    ['the alternative name of a link of the host', ['alias-of-taken']],
+    [
+      'fifty names, two of them taken',
+      [...Array.from({ length: 48 }, (_, i) => `mine${i}`), 'taken', 'alias-of-taken'],
+    ],
+  ])('a pod cannot keep it by giving it %s', async (_, names) => {
+    using s = stage();
+    const { link, back } = await attached(s);
+    s.host.ip('link', 'add', 'taken', 'type', 'ifb');
+    s.host.ip('link', 'property', 'add', 'dev', 'taken', 'altname', 'alias-of-taken');
+    await changeAltnames(s.podNetns.rtnl, 'add', link.ifindex, names);
+    expect(await back()).toBe('vf0');
+    expect((await linkOf(s.hostNetns, 'vf0')).altnames).toEqual([]);
+  });
+
+  test('is not kept by an alternative name of its own that the host has given away meanwhile', async () => {
+    using s = stage();
+    s.host.ip('link', 'property', 'add', 'dev', 'vf0', 'altname', 'own');
     const host = hostOf(s.hostNetns);
-    const moved = await moveIntoPod(
-      host,
-      s.podNetns,
-      vf,
-      await linkOf(s.hostNetns, 'vf0'),
-      'net1',
-      undefined,
-    );
-    await changeAltnames(s.podNetns.rtnl, 'add', moved.ifindex, ['vf0']);
-    expect(await moveToHost(host, s.podNetns, await linkOf(s.podNetns, 'net1'), 'vf0')).toBe('vf0');
+    const original = netdevState(await linkOf(s.hostNetns, 'vf0'));
+    const { back } = await attached(s);
+    s.host.ip('link', 'add', 'own', 'type', 'ifb');
+    await back();
+    const [name = ''] = ['vf0', 'dev0'].filter((one) => s.host.ip('-br', 'link').includes(`${one}@`));
+    await restoreNetdev(host, vf, await linkOf(s.hostNetns, name), original);
+    expect(s.host.ipJson('link', 'show', 'vf0')).toHaveLength(1);
   });
 });
 

@@ -46,6 +46,8 @@ function messageOf(node: ts.Node, text: string): { text: string; ofError: boolea
     return parent.arguments?.[0] === node
       ? { text: `Cannot ${text}`, ofError: true }
       : { text, ofError: false };
+  // Its first argument is the kind.
+  if (maker === 'Failure') return { text, ofError: parent.arguments?.[1] === node };
   const isError = /Error$|^(NotUsable|Unsupported|PathRefused|StillHeld|CannotLoadAddon)$/.test(maker);
   const first = parent.arguments?.find((argument) => literal(argument) !== undefined);
   return { text, ofError: isError && first === node };

@@ -1,3 +1,4 @@
+import { readUsableClaim } from '../../../src/attach/recovery.ts';
 import { modifiedMs } from '../../../src/kernel/files.ts';
 import { existsSync, mkdirSync, readdirSync, readFileSync, utimesSync, writeFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
@@ -6,13 +7,15 @@ import { Netns } from '../../../src/kernel/netns.ts';
 import { Sysfs } from '../../../src/kernel/sysfs.ts';
 import {
   type Claim,
-  findClaim,
+  findClaims,
+  LaterClaim,
   listClaims,
   lockPath,
   lockVf,
   readClaim,
   removeClaim,
   setAside,
+  sweepUnfinished,
   UnreadableClaim,
   writeClaim,
 } from '../../../src/vf/claims.ts';
@@ -85,24 +88,40 @@ describe('a claim', () => {
   );
 
   test(
-    'is found by its attachment: at the hints first, then anywhere',
+    'is found by its attachment, and so is a second one',
     onHost((host) => {
+      const found = (containerId: string, ifname: string) =>
+        findClaims(host, containerId, ifname).map(({ vf }) => vf.pci);
       writeClaim(host, claim, false);
-      expect(findClaim(host, 'c', 'net1', ['0000:01:10.2'])?.vf.pci).toBe(pci);
-      expect(findClaim(host, 'c', 'net1', [pci])?.vf.pci).toBe(pci);
-      expect(findClaim(host, 'c', 'net2', [pci])).toBeUndefined();
-      expect(findClaim(host, 'd', 'net1', [])).toBeUndefined();
+      expect(found('c', 'net1')).toEqual([pci]);
+      expect(found('c', 'net2')).toEqual([]);
+      expect(found('d', 'net1')).toEqual([]);
+      writeClaim(host, { ...claim, vf: { ...claim.vf, pci: '0000:01:10.2' } }, false);
+      expect(found('c', 'net1')).toEqual([pci, '0000:01:10.2']);
     }),
   );
 
-  test.each(['', '{', '{}', '[]', '{"version":2}', JSON.stringify({ ...claim, phase: 'x' })])(
+  test(
+    'of a later version is kept, and stops only the DEL of its own attachment',
+    onHost((host, file) => {
+      const text = JSON.stringify({ version: 2, owner: { kind: 'docker', containerId: 'theirs' } });
+      writeFileSync(file, text);
+      expect(() => readClaim(host, pci)).toThrow(LaterClaim);
+      expect(() => readUsableClaim(host, pci)).toThrow(/later version/);
+      expect(findClaims(host, 'c', 'net1')).toEqual([]);
+      expect(() => findClaims(host, 'theirs', 'net1')).toThrow(LaterClaim);
+      expect(readFileSync(file, 'utf8')).toBe(text);
+    }),
+  );
+
+  test.each(['', '{', '{}', '[]', JSON.stringify({ ...claim, phase: 'x' })])(
     'that holds %j is unreadable: put aside, never dropped, and in nobody else’s way',
     (text) =>
       onHost((host, file) => {
         writeClaim(host, { ...claim, vf: { ...claim.vf, pci: '0000:01:10.2' } }, false);
         writeFileSync(file, text);
         expect(() => readClaim(host, pci)).toThrow(UnreadableClaim);
-        expect(findClaim(host, 'c', 'net1', [pci])?.vf.pci).toBe('0000:01:10.2');
+        expect(findClaims(host, 'c', 'net1').map(({ vf }) => vf.pci)).toEqual(['0000:01:10.2']);
         const aside = setAside(host, pci);
         expect(readFileSync(aside, 'utf8')).toBe(text);
         expect(listClaims(host)).toEqual(['0000:01:10.2']);
@@ -116,10 +135,11 @@ describe('a claim', () => {
       {
         using lock = lockVf(host, pci, 0);
         expect(lock).toBeDefined();
-        expect(listClaims(host)).toEqual([]);
+        sweepUnfinished(host);
         expect(existsSync(`${file}.tmp`)).toBe(true);
       }
       expect(listClaims(host)).toEqual([]);
+      sweepUnfinished(host);
       expect(existsSync(`${file}.tmp`)).toBe(false);
     }),
   );

@@ -1,9 +1,10 @@
 import { describe, expect, test } from 'vitest';
-import { linkMessage } from '../../../src/kernel/link.ts';
+import { type Link, linkMessage } from '../../../src/kernel/link.ts';
 import {
   changes,
   readSettings,
   restorable,
+  settingsOf,
   type VfSettings,
   writeSettings,
 } from '../../../src/vf/settings.ts';
@@ -41,6 +42,22 @@ test('readSettings() takes all-ones as "the driver does not report it"', () => {
   const unknown = { vf: 0, setting: 0xffffffff };
   const settings = readSettings({ spoofchk: unknown, trust: unknown, linkState: unknown });
   expect(settings).toMatchObject({ spoofchk: undefined, trust: undefined, linkState: undefined });
+});
+
+describe('settingsOf() finds a VF by its number, not by its place', () => {
+  // The kernel leaves out VF 1, whose driver answers EBUSY: what comes third is VF 3.
+  const entry = (vf: number) => ({
+    mac: { vf, mac: new Uint8Array(32) },
+    vlan: { vf, vlan: 100 + vf, qos: 0 },
+  });
+  const pf = { vfs: [0, 2, 3].map(entry) } as unknown as Link;
+
+  test.each([
+    [0, 100],
+    [2, 102],
+    [3, 103],
+  ])('VF %i', (index, id) => expect(settingsOf(pf, index)?.vlan?.id).toBe(id));
+  test.each([1, 4])('VF %i is not reported now', (index) => expect(settingsOf(pf, index)).toBeUndefined());
 });
 
 describe('changes()', () => {

@@ -1,0 +1,166 @@
+/**
+ * Addresses that could not be freed when their VF was given back. A VF must not wait for an IPAM plugin that refuses, or whose server is
+ * away: its claim becomes a lease, a file of its own, which DEL of the attachment and gc try again, `sriov list` shows, and an operator can
+ * drop. The file is the claim that it was, so that this needs no room on a full disk, with what became of it beside.
+ */
+import * as z from 'zod/mini';
+import {
+  type FileLock,
+  listFolder,
+  makeFolder,
+  readFile,
+  removeFile,
+  writeFileAtomically,
+} from '../kernel/files.ts';
+import { parseJson } from '../kernel/json.ts';
+import { type Claim, findClaims, moveClaim, parseClaim, UnreadableClaim } from '../vf/claims.ts';
+import type { Host } from '../vf/host.ts';
+import { Failure, messageOf } from './failure.ts';
+import { finishIpam, fuller, ipamCall, isStripped, startIpam } from './ipam-plugin.ts';
+import type { Caller } from './wish.ts';
+
+const triesSchema = z.looseObject({
+  freeing: z.optional(
+    z.object({ tries: z.int(), lastError: z.string(), isStripped: z.optional(z.boolean()) }),
+  ),
+});
+
+/** An address that is still to be freed. */
+export interface Lease {
+  /** How an operator names it. */
+  readonly name: string;
+  /** The claim that it was: owner and request tell what to free. */
+  readonly claim: Claim;
+  readonly tries: number;
+  readonly lastError: string | undefined;
+  /** All that was ever known of the network's IPAM is the type: most plugins refuse to work with that. */
+  readonly isStripped: boolean;
+}
+
+function folder(host: Host): string {
+  return `${host.stateDir}/leases`;
+}
+
+function leasePath(host: Host, name: string): string {
+  return `${folder(host)}/${name}.json`;
+}
+
+/** The VF, and when the attachment began: no VF is claimed twice in one millisecond. */
+function leaseName({ vf, since }: Claim): string {
+  return `${vf.pci}-${since.replace(/[^0-9TZ]/g, '')}`;
+}
+
+/** Makes a lease of the claim of a VF that is as it was, under the VF's lock. @throws the file call's error: the claim then stays */
+export function keepLease(host: Host, claim: Claim, lock: FileLock, why: Failure): void {
+  makeFolder(folder(host));
+  moveClaim(host, claim.vf.pci, leasePath(host, leaseName(claim)), lock);
+  noteFailure(
+    host,
+    { name: leaseName(claim), claim, tries: 0, lastError: undefined, isStripped: false },
+    why,
+  );
+}
+
+/** Makes a lease of what is on record elsewhere (the Go plugin's cache). */
+export function writeLease(host: Host, claim: Claim, why: Failure): void {
+  makeFolder(folder(host));
+  const isBare = isStripped(claim.request.config);
+  const freeing = { tries: 1, lastError: messageOf(why.cause ?? why), isStripped: isBare };
+  writeFileAtomically(
+    leasePath(host, leaseName(claim)),
+    JSON.stringify({ ...claim, freeing }, undefined, 1),
+    false,
+  );
+}
+
+/** Best effort: what matters is that the file is there. */
+function noteFailure(host: Host, { name, claim, tries, isStripped: isBare }: Lease, why: Failure): void {
+  const freeing = { tries: tries + 1, lastError: messageOf(why.cause ?? why), isStripped: isBare };
+  host.log.warning('address not freed, kept as a lease', { lease: name, ...freeing });
+  try {
+    writeFileAtomically(leasePath(host, name), JSON.stringify({ ...claim, freeing }, undefined, 1), false);
+  } catch (error) {
+    host.log.warning('lease not updated', { lease: name, error: messageOf(error) });
+  }
+}
+
+/** All leases of the node; files that cannot be read as one are only logged. */
+export function listLeases(host: Host): Lease[] {
+  return listFolder(folder(host)).flatMap((file) => {
+    if (!file.endsWith('.json')) return [];
+    const name = file.slice(0, -'.json'.length);
+    const text = readFile(leasePath(host, name));
+    if (text === undefined) return [];
+    try {
+      const claim = parseClaim(leasePath(host, name), text);
+      const { freeing } = triesSchema.parse(parseJson(text));
+      const { tries = 0, lastError, isStripped: isBare = false } = freeing ?? {};
+      return [{ name, claim, tries, lastError, isStripped: isBare }];
+    } catch (error) {
+      if (!(error instanceof UnreadableClaim)) throw error;
+      host.log.error('unreadable lease', { lease: name, error: error.message });
+      return [];
+    }
+  });
+}
+
+/** The leases of an attachment. */
+export function findLeases(host: Host, containerId: string, ifname: string): Lease[] {
+  return listLeases(host).filter(
+    ({ claim: { owner } }) => owner.containerId === containerId && owner.ifname === ifname,
+  );
+}
+
+/** Drops a lease without freeing the address. */
+export function dropLease(host: Host, { name }: Lease): void {
+  removeFile(leasePath(host, name));
+}
+
+/**
+ * Tries once more to free a lease's address, with what the caller knows where it says more than what was saved.
+ * @returns why it could not be freed; the lease then stays
+ */
+export function freeLease(host: Host, lease: Lease, caller: Caller): Failure | undefined {
+  const { containerId, ifname } = lease.claim.owner;
+  // The IPAM plugin frees by container and interface: an attachment of the same name that lives would lose its address.
+  if (findClaims(host, containerId, ifname).length > 0)
+    return new Failure('busy', `Address ${lease.name} not freed: its attachment was made anew and lives`);
+  const request = fuller(lease.claim.request, caller.request);
+  const claim = { ...lease.claim, request };
+  try {
+    startFreeing(host, claim, caller)();
+    dropLease(host, lease);
+    return undefined;
+  } catch (error) {
+    const message = `Cannot free the address of lease ${lease.name}: ${messageOf(error)}`;
+    const details = error instanceof Failure ? error.details : undefined;
+    const failure = new Failure('incomplete', message, details, { cause: error });
+    const isBare = lease.isStripped && isStripped(request.config);
+    noteFailure(host, { ...lease, claim, isStripped: isBare }, failure);
+    return failure;
+  }
+}
+
+/**
+ * Whether a DEL may leave a lease to gc and the operator: all that anybody knows of its network's IPAM is the type, and a runtime that
+ * repeats its DEL with just that would keep the pod Terminating for ever.
+ */
+export function isHopeless(lease: Pick<Lease, 'claim' | 'isStripped'>, caller: Caller): boolean {
+  return lease.isStripped && isStripped(fuller(lease.claim.request, caller.request).config);
+}
+
+/**
+ * Starts the IPAM plugin's DEL beside the kernel's work, with the configuration of the ADD; the returned function waits for it.
+ * @throws Failure; IpamRefused
+ */
+export function startFreeing(host: Host, claim: Claim, caller: Caller, lock?: FileLock): () => void {
+  const { containerId, ifname, netns } = claim.owner;
+  const request = fuller(claim.request, caller.request);
+  const call = ipamCall(request, { containerId, ifname, netns: netns.path }, caller);
+  if (!call) return () => {};
+  const child = startIpam('DEL', call, lock);
+  return () => {
+    finishIpam('DEL', call, child);
+    host.log.info('addresses freed', { vf: claim.vf.pci, ipam: call.plugin });
+  };
+}
