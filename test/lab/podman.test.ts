@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { difference, pfPci, type TestNode, vfPci } from '../support/node.ts';
 import { PodmanNode } from '../support/podman.ts';
@@ -56,6 +57,31 @@ test('two containers reach each other over a VLAN, one with a MAC and an address
   await node.sh('podman start a');
   expect(await node.ping(b, (await podman.inNetwork('a', 'fast')).IPAddress)).toBe(3);
   await podman.remove('a', 'b');
+  await expectPristine();
+});
+
+test('podman network reload: the container keeps address and MAC, and has one VF', async () => {
+  await podman.run('a', '--network fast');
+  const before = await podman.inNetwork('a', 'fast');
+  await node.sh('podman network reload a');
+  const { IPAddress, MacAddress } = await podman.inNetwork('a', 'fast');
+  expect({ IPAddress, MacAddress }).toEqual({ IPAddress: before.IPAddress, MacAddress: before.MacAddress });
+  const a = await podman.netns('a');
+  expect(await node.link('eth0', a)).toMatchObject({ address: before.MacAddress });
+  expect((await node.sh('/opt/cni/bin/sriov list')).match(/ attached /g)).toHaveLength(1);
+  await podman.remove('a');
+  await expectPristine();
+});
+
+test('deploy/examples/podman.sh', async () => {
+  const script = readFileSync('deploy/examples/podman.sh', 'utf8');
+  await node.machine.write('/run/podman.sh', script);
+  const output = await node.sh(`PF=${pfPci(0)} IMAGE=localhost/pause:1 sh /run/podman.sh`);
+  expect(output).toMatch(/attached .*container db \(example\)/);
+  expect(output).toMatch(/inet 10\.11\.0\.\d+\/24/);
+  expect(await node.ping(await podman.netns('db'), '10.11.0.80')).toBe(3);
+  await podman.remove('web', 'db');
+  await node.sh('podman network rm example');
   await expectPristine();
 });
 
