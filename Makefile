@@ -9,7 +9,8 @@ unexport NODE_OPTIONS
 # Which of the two executables is installed, shown, tested and measured: static, or node for the one that contains a Node.
 export ENGINE = static
 EXECUTABLE = dist/sriov$(if $(filter node,$(ENGINE)),,-static)
-BOTH = dist/sriov dist/sriov-static
+# With the one for arm64, where it can be cross-built.
+BOTH = dist/sriov dist/sriov-static $(if $(filter x86_64,$(shell uname -m)),dist/sriov-static-arm64)
 # An executable for another machine: make build ARCH=arm64
 ARCH =
 
@@ -18,6 +19,10 @@ CNI_BIN = /opt/cni/bin
 NETAVARK_PLUGINS = /usr/libexec/netavark
 IMAGE = sriov-cni:$(shell sed -n 's/.*"version": "\(.*\)".*/\1/p' package.json)
 BUILDER = podman
+ARCHS = amd64 arm64
+COMMA = ,
+EMPTY =
+PLATFORMS = --platform $(subst $(EMPTY) ,$(COMMA),$(ARCHS:%=linux/%))
 HOURS = test/lab/containerd test/lab/crash test/lab/dpdk test/lab/storm test/lab/fuzz
 SOURCES = $(shell find src -name '*.ts')
 ENGINE_SOURCES = $(wildcard src/engine/*.[chS] src/engine/*.ld) src/kernel/native/system.c build/bytecode.c \
@@ -29,7 +34,7 @@ ENGINE_SOURCES = $(wildcard src/engine/*.[chS] src/engine/*.ld) src/kernel/nativ
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 18
 
-build: $(if $(ARCH),dist/sriov-static-$(ARCH),$(BOTH)) ## make the executables dist/sriov-static and dist/sriov; ARCH=arm64
+build: $(if $(ARCH),dist/sriov-static-$(ARCH),dist/sriov dist/sriov-static) ## make the executables dist/sriov-static and dist/sriov; ARCH=arm64
 
 install: $(EXECUTABLE) ## install it in /opt/cni/bin of this host (DESTDIR=, CNI_BIN=, ENGINE=node)
 	sh deploy/install.sh --dir $(CNI_BIN) install $(EXECUTABLE)
@@ -71,8 +76,10 @@ lab: $(EXECUTABLE) ## open a shell in the lab, or run a script there: RUN=script
 
 sbom: dist/sriov.cdx.json ## list what the executable is made of: dist/sriov.cdx.json, dist/third-party-licences.txt
 
-image: dist/sriov dist/sriov.cdx.json ## build the DaemonSet's image: IMAGE=, BASE=, BUILDER=docker
-	$(BUILDER) build -f deploy/Containerfile $(if $(BASE),--build-arg BASE=$(BASE)) -t $(IMAGE) .
+IMAGE_FILES = $(if $(filter node,$(ENGINE)),dist/sriov,$(ARCHS:%=dist/sriov-static-%))
+image: $(IMAGE_FILES) dist/sriov.cdx.json ## build the DaemonSet's image: IMAGE=, ARCHS="amd64 arm64", BASE=, BUILDER=docker, ENGINE=node
+	$(BUILDER) build -f deploy/Containerfile $(if $(BASE),--build-arg BASE=$(BASE)) \
+	  $(if $(filter node,$(ENGINE)),--build-arg EXECUTABLE=dist/sriov -t,$(PLATFORMS) $(if $(filter podman,$(BUILDER)),--manifest,-t)) $(IMAGE) .
 
 lint: node_modules/.package-lock.json ## check types, style and formatting
 	$(NODE) node_modules/typescript/bin/tsc --noEmit
@@ -87,6 +94,9 @@ golden: node_modules/.package-lock.json ## capture test/golden/ from iproute2 ag
 
 picture: $(EXECUTABLE) ## take docs/list.svg again, in the lab
 	$(NODE) lab/picture.ts
+
+trace: ## make places in the sources of a stack trace on stdin; MAP= of that release
+	@$(NODE) build/trace.ts $(MAP)
 
 clean: ## remove what was built
 	rm -rf dist
@@ -107,7 +117,7 @@ dist/node: node_modules/.package-lock.json
 	@mkdir -p dist
 	strip -s -o $@ $(NODE)
 
-dist/sriov.cdx.json: build/sbom.ts package.json package-lock.json node_modules/.package-lock.json
+dist/sriov.cdx.json: build/sbom.ts build/engine-sources.ts package.json package-lock.json node_modules/.package-lock.json
 	$(NODE) build/sbom.ts
 
 dist/sriov: dist/sriov.js dist/native/system.node dist/node build/pack.ts

@@ -2,11 +2,15 @@
  * Fetches what the static executable is built from, as the lab's packages are fetched: from the machine's own Debian mirror, into the
  * lab's cache. Nothing is installed.
  */
+import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { promisify } from 'node:util';
 import { openApt } from '../lab/apt.ts';
 import { labFiles } from '../lab/cache.ts';
 import { unpack } from '../lab/tree.ts';
+
+const execute = promisify(execFile);
 
 export type Arch = 'x64' | 'arm64';
 
@@ -30,6 +34,8 @@ export const quickjs = {
 } as const;
 
 interface Set {
+  /** Unpacked are also its licences, and the names of its packages in a file `packages`. */
+  readonly isLinkedIn: boolean;
   readonly release: string;
   readonly architecture: string;
   readonly packages: readonly string[];
@@ -38,6 +44,7 @@ interface Set {
 
 /** The C library and the kernel's headers. */
 const library = (arch: Arch): Set => ({
+  isLinkedIn: true,
   release: 'trixie',
   architecture: debian[arch].name,
   packages: ['musl-dev', 'linux-libc-dev'],
@@ -46,6 +53,7 @@ const library = (arch: Arch): Set => ({
 /** For an arm64 executable on x86-64: the compiler with those of its libraries that need not fit the machine's C library, and what runs
  * the result. */
 const crossTools: Set = {
+  isLinkedIn: false,
   release: 'bookworm',
   architecture: 'amd64',
   packages: [
@@ -74,6 +82,7 @@ async function provide(name: string, set: Set): Promise<string> {
       debs.map((file) => `${archives}/${file}`),
       tree,
     );
+    if (set.isLinkedIn) await unpackLicences(archives, debs, tree);
     renameSync(tree, place);
   } catch (error) {
     if (!existsSync(place)) throw error; // else somebody was faster
@@ -81,6 +90,13 @@ async function provide(name: string, set: Set): Promise<string> {
     rmSync(temporary, { recursive: true, force: true });
   }
   return place;
+}
+
+async function unpackLicences(archives: string, debs: readonly string[], tree: string): Promise<void> {
+  const script =
+    'set -o pipefail; dpkg-deb --fsys-tarfile "$1" | tar --extract --directory "$2" --wildcards "./usr/share/doc/*/copyright"';
+  for (const deb of debs) await execute('bash', ['-c', script, 'unpack', `${archives}/${deb}`, tree]);
+  writeFileSync(`${tree}/packages`, debs.join('\n'));
 }
 
 function checkSum(file: string, expected: string): void {
@@ -94,7 +110,13 @@ async function provideQuickjs(): Promise<string> {
   const failures: string[] = [];
   for (const release of suites) {
     try {
-      const set = { release, architecture: 'amd64', packages: [`${name}=${revision}`], sha256 };
+      const set = {
+        isLinkedIn: true,
+        release,
+        architecture: 'amd64',
+        packages: [`${name}=${revision}`],
+        sha256,
+      };
       return `${await provide('quickjs', set)}/usr/src/quickjs-ng`;
     } catch (error) {
       failures.push((error as Error).message);

@@ -1,9 +1,11 @@
 /**
- * Writes what the executable is made of: dist/sriov.cdx.json (CycloneDX) and dist/third-party-licences.txt. Packages come from
- * package-lock.json, Node's bundled parts from the Node that goes into the executable, which is the one that runs this.
+ * Writes what the executables are made of: dist/sriov.cdx.json (CycloneDX) and dist/third-party-licences.txt. Packages come from
+ * package-lock.json, Node's bundled parts from the Node that goes into the executable, which is the one that runs this, the static
+ * executable's engine and C library from Debian's packages.
  */
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
+import { provideSources, quickjs, type Arch } from './engine-sources.ts';
 
 /** A part of the executable. */
 export interface Part {
@@ -12,8 +14,9 @@ export interface Part {
   readonly licence: string;
   /** package URL */
   readonly purl?: string;
-  /** sha512 of the package, in hex */
+  /** Hashes of the package, in hex */
   readonly sha512?: string;
+  readonly sha256?: string;
   /** Parts that it contains in turn. */
   readonly parts?: readonly Part[];
   /** Full text of its licence. */
@@ -47,7 +50,38 @@ function nodeParts(): Part[] {
     .map(([name, version]) => ({ name, version: version ?? '', licence: "see Node's licence" }));
 }
 
-/** Everything in the executable that is not ours. */
+/** Everything in the executables that is not ours. */
+export async function allParts(): Promise<Part[]> {
+  return [...thirdParties(), ...(await engineParts())];
+}
+
+/** What the static executable contains beside packages: the engine and the C library, as Debian has them. */
+async function engineParts(): Promise<Part[]> {
+  const { quickjs: engine, library } = await provideSources(process.arch as Arch);
+  const root = engine.replace(/\/usr\/src\/.*/, '');
+  const copyright = (folder: string, name: string) =>
+    readFileSync(`${folder}/usr/share/doc/${name}/copyright`, 'utf8').trim();
+  const [, muslVersion = ''] = /^musl-dev_([^_]+)_/m.exec(readFileSync(`${library}/packages`, 'utf8')) ?? [];
+  return [
+    {
+      name: quickjs.name,
+      version: quickjs.version,
+      licence: 'MIT',
+      purl: `pkg:deb/debian/${quickjs.package}@${quickjs.revision}`,
+      sha256: quickjs.sha256,
+      licenceText: copyright(root, quickjs.package),
+    },
+    {
+      name: 'musl',
+      version: muslVersion,
+      licence: 'MIT',
+      purl: `pkg:deb/debian/musl-dev@${muslVersion}`,
+      licenceText: copyright(library, 'musl-dev'),
+    },
+  ];
+}
+
+/** What both executables have of npm's packages, and the Node of one. */
 export function thirdParties(): Part[] {
   const { packages } = readJson<{ packages: Record<string, LockedPackage> }>('package-lock.json');
   const base = `node-linux-${process.arch}`;
@@ -78,13 +112,14 @@ function licenceOf(licence: string) {
   return /^[A-Za-z0-9.+-]+$/.test(licence) ? { license: { id: licence } } : { license: { name: licence } };
 }
 
-function toComponent({ name, version, licence, purl, sha512, parts }: Part): object {
+function toComponent({ name, version, licence, purl, sha512, sha256, parts }: Part): object {
   return {
     type: name === 'node' ? 'platform' : 'library',
     name,
     version,
     ...(purl && { 'bom-ref': purl, purl }),
     ...(sha512 && { hashes: [{ alg: 'SHA-512', content: sha512 }] }),
+    ...(sha256 && { hashes: [{ alg: 'SHA-256', content: sha256 }] }),
     licenses: [licenceOf(licence)],
     ...(parts && { components: parts.map(toComponent) }),
   };
@@ -111,11 +146,12 @@ export function licences(parts: readonly Part[]): string {
     ({ name, version, licence, licenceText = '' }) =>
       `${line}\n${name} ${version} (${licence})\n${line}\n\n${licenceText}\n`,
   );
-  return `The executable "sriov" contains the following software of others.\n\n${texts.join('\n')}`;
+  return `The executables "sriov" and "sriov-static" contain the following software of others. QuickJS-ng and musl are in the static one only,
+Node.js and the netlink package in the other.\n\n${texts.join('\n')}`;
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
-  const parts = thirdParties();
+  const parts = await allParts();
   mkdirSync('dist', { recursive: true });
   writeFileSync('dist/sriov.cdx.json', `${JSON.stringify(bill(parts), undefined, 2)}\n`);
   writeFileSync('dist/third-party-licences.txt', licences(parts));

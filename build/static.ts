@@ -2,7 +2,7 @@
  * Makes dist/sriov-static, the second executable: src/static.ts and all it imports on QuickJS-ng. For another architecture, which is the
  * argument (arm64), its name is dist/sriov-static-ARCH.
  */
-import { copyFileSync, mkdirSync, readFileSync, renameSync } from 'node:fs';
+import { copyFileSync, readFileSync, renameSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { build, type Metafile, type Plugin } from 'esbuild';
 import { debian, quickjs, type Arch } from './engine-sources.ts';
@@ -35,7 +35,8 @@ const linkedIn: Plugin = {
   },
 };
 
-const script = 'dist/static/sriov.js';
+const workFolder = `dist/static/${wanted ?? 'host'}`;
+const script = `${workFolder}/sriov.js`;
 const entry = 'src/static.ts';
 const { metafile } = await build({
   entryPoints: [entry],
@@ -67,8 +68,6 @@ function checkAllLoaded({ inputs }: Metafile): void {
 }
 
 checkAllLoaded(metafile);
-const workFolder = `dist/static/${arch}`;
-mkdirSync(workFolder, { recursive: true });
 const executable = await makeExecutable({
   arch,
   script,

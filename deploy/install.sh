@@ -15,7 +15,7 @@ usage="Usage: install.sh [--root DIR] [--dir DIR] install FILE | uninstall | rol
 
 Exit code: 0 done, 1 not done: nothing was changed, 2 wrong command line."
 
-# What Node, which the executable is made of, asks of a host.
+# What the executable asks of a host; of glibc only that which contains a Node.
 min_kernel=4.18
 min_glibc=2.28
 
@@ -68,6 +68,7 @@ at_least() {
 check_host() {
   kernel=$(uname -r)
   at_least "$kernel" "$min_kernel" || fail "this host has Linux $kernel; sriov needs $min_kernel or later"
+  grep -q ld-linux "$file" || return 0 # static
   # A host without getconf, or with another libc than glibc, is judged by trying.
   glibc=$(on_host getconf GNU_LIBC_VERSION 2>/dev/null) || glibc=
   glibc=${glibc#glibc }

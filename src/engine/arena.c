@@ -22,6 +22,10 @@ static bool in_arena(const void *memory) {
   return (uintptr_t)memory >= (uintptr_t)arena_start && (uintptr_t)memory < (uintptr_t)arena_end;
 }
 
+static bool in_snapshot(const void *memory) {
+  return in_arena(memory) && (uintptr_t)memory < (uintptr_t)arena_start + arena_root()->used;
+}
+
 static struct block *block_of(const void *memory) { return (struct block *)memory - 1; }
 
 static uint8_t *end_of(struct block *block) { return (uint8_t *)(block + 1) + block->size; }
@@ -33,7 +37,7 @@ static void *take(size_t wanted) {
   size_t size = rounded(wanted);
   if (size < wanted) return NULL;
   if (free_blocks == NULL && blocks_taken == 0) {
-    free_blocks = (struct block *)(arena_start + rounded(sizeof(struct arena_root)));
+    free_blocks = (struct block *)(arena_start + rounded(is_snapshot_made() ? arena_root()->used : sizeof(struct arena_root)));
     free_blocks->size = arena_end - (uint8_t *)(free_blocks + 1);
   }
   struct block **link = &free_blocks;
@@ -62,10 +66,10 @@ static void join_with_next(struct block *block) {
   memset(next, 0, sizeof *next);
 }
 
-/* What was in it must not get into the snapshot: it may be an address of this process's stack. */
 static void give_back(void *memory) {
   struct block *block = block_of(memory), *below = NULL;
-  memset(memory, 0, block->size);
+  /* What was in it must not get into the snapshot: it may be an address of this process's stack. */
+  if (!is_snapshot_made()) memset(memory, 0, block->size);
   for (struct block *other = free_blocks; other != NULL && other < block; other = other->next) below = other;
   struct block **link = below ? &below->next : &free_blocks;
   block->next = *link;
@@ -76,15 +80,14 @@ static void give_back(void *memory) {
 
 static void *arena_malloc(void *opaque, size_t size) {
   (void)opaque;
-  return is_snapshot_made() ? malloc(size) : take(size);
+  void *memory = take(size);
+  return memory == NULL && is_snapshot_made() ? malloc(size) : memory;
 }
 
 static void *arena_calloc(void *opaque, size_t count, size_t size) {
-  (void)opaque;
-  if (is_snapshot_made()) return calloc(count, size);
   size_t total;
   if (__builtin_mul_overflow(count, size, &total)) return NULL;
-  void *memory = take(total);
+  void *memory = arena_malloc(opaque, total);
   return memory ? memset(memory, 0, total) : NULL;
 }
 
@@ -92,13 +95,12 @@ static void *arena_calloc(void *opaque, size_t count, size_t size) {
 static void arena_free(void *opaque, void *memory) {
   (void)opaque;
   if (!in_arena(memory)) free(memory);
-  else if (!is_snapshot_made()) give_back(memory);
+  else if (!is_snapshot_made() || !in_snapshot(memory)) give_back(memory);
 }
 
 static void *arena_realloc(void *opaque, void *memory, size_t size) {
   if (memory != NULL && !in_arena(memory)) return realloc(memory, size);
   size_t old_size = memory ? block_of(memory)->size : 0;
-  if (memory != NULL && size <= old_size && is_snapshot_made()) return memory;
   void *moved = arena_malloc(opaque, size);
   if (moved == NULL || memory == NULL) return moved;
   memcpy(moved, memory, size < old_size ? size : old_size);

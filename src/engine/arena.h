@@ -1,7 +1,8 @@
 /*
  * The engine's memory. While the snapshot is made, all of it comes from one region at a fixed address, and at the end
  * that region is written to a file, which the second link puts at the very same address (arena.S, arena.ld). In the
- * finished executable the region is what the snapshot holds and no more: what is allocated later comes from libc.
+ * finished executable the region is the snapshot and a spare megabyte: enough for most runs, without one call of the system
+ * for memory. What does not fit comes from libc.
  */
 #ifndef ARENA_H
 #define ARENA_H

@@ -68,10 +68,13 @@ const changingCalls = [
   'write',
   'rename',
   'fsync',
+  'fdatasync',
+  'fchmod',
   'mkdir',
   'unlink',
   'utimensat',
   'vfork',
+  'fork', // of musl; glibc's fork() is clone()
   'clone',
   'setns',
   'flock',

@@ -117,10 +117,17 @@ test.each<[string, string, string, RegExp | undefined]>([
 ])('a host with %s is judged', (_, program, answer, refusal) => {
   using node = new Node();
   node.program(`path/${program}`, `echo ${answer}`);
-  const { status, stderr } = node.run('install', node.plugin('1.0.0'));
+  const dynamic = node.program('dynamic', '# ld-linux-x86-64.so.2\necho sriov 1.0.0');
+  const { status, stderr } = node.run('install', dynamic);
   expect(status).toBe(refusal ? 1 : 0);
   expect(stderr).toMatch(refusal ?? /^$/);
   expect(node.installed()).toEqual(refusal ? {} : { sriov: 'sriov 1.0.0' });
+});
+
+test('a static executable asks for no glibc', () => {
+  using node = new Node();
+  node.program('path/getconf', 'echo glibc 2.17');
+  expect(node.run('install', node.plugin('1.0.0'))).toMatchObject({ status: 0, stderr: '' });
 });
 
 test('a host without getconf is judged by trying the executable', () => {
