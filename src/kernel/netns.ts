@@ -1,4 +1,4 @@
-import { NotANetns } from './errno.ts';
+import { errnoOf, KernelError, NotANetns } from './errno.ts';
 import { Rtnetlink } from './netlink.ts';
 import { system } from './system.ts';
 
@@ -58,7 +58,7 @@ export class Netns {
   #enter<T>(call: () => T): T {
     const home = system.open('/proc/thread-self/ns/net', system.O_RDONLY);
     try {
-      system.setns(this.fd);
+      enter(this.fd, this.path);
       try {
         return call();
       } finally {
@@ -72,6 +72,17 @@ export class Netns {
   [Symbol.dispose](): void {
     this.rtnl.close();
     system.close(this.fd);
+  }
+}
+
+/** @throws KernelError that names the namespace */
+function enter(fd: number, path: string): void {
+  try {
+    system.setns(fd);
+  } catch (error) {
+    const errno = errnoOf(error);
+    if (errno === undefined) throw error;
+    throw new KernelError(`enter the network namespace "${path}"`, errno);
   }
 }
 

@@ -189,14 +189,23 @@ export function writeClaim(host: Host, claim: Claim, durable: boolean): void {
 export function moveClaim(host: Host, pci: string, to: string, lock: FileLock): void {
   removeFile(`${claimPath(host, pci)}${unfinished}`);
   moveFile(claimPath(host, pci), to);
-  lock.touch();
+  noteRelease(host, pci, lock);
 }
 
 /** Forgets a claim, under the VF's lock: everything has been undone. */
 export function removeClaim(host: Host, pci: string, lock: FileLock): void {
   removeFile(`${claimPath(host, pci)}${unfinished}`);
   removeFile(claimPath(host, pci));
-  lock.touch();
+  noteRelease(host, pci, lock);
+}
+
+/** When the VF was last given back: only a hint, by which pools choose. */
+function noteRelease(host: Host, pci: string, lock: FileLock): void {
+  try {
+    lock.touch();
+  } catch (error) {
+    host.log.warning('time of release not noted', { vf: pci, error: String(error) });
+  }
 }
 
 /**
