@@ -180,11 +180,9 @@ describe('a VF for DPDK', () => {
     const testpmd = await Testpmd.start(node, 't', [network.deviceID], '--forward-mode=rxonly');
     const held = `dpdk-testpmd (pid ${await testpmd.pid})`;
 
-    const start = Date.now();
+    // Testpmd has it open until it is killed below: a DEL that waits for it would not end.
     const del = await node.cni('DEL', 'dying', network);
-    console.log(`DEL of a VF in use: ${Date.now() - start} ms: ${del.answer?.msg}`);
     expect(del.answer).toMatchObject({ code: 11, msg: expect.stringContaining(held) as string });
-    expect(Date.now() - start).toBeLessThan(20_000);
     await node.sh('ip netns del dying');
     expect(await node.sh('/opt/cni/bin/sriov gc')).toMatch(/left alone: container dying/);
     expect((await node.cni('ADD', 'next', network)).answer).toMatchObject({ code: 11 });
@@ -220,14 +218,12 @@ describe('a VF for DPDK', () => {
       );
       await node.sh(`perl /run/hold.pl > /run/hold.log 2>&1 & echo $! > /run/hold.pid
       until [ -e /run/hold.ready ]; do kill -0 $(cat /run/hold.pid) || { cat /run/hold.log >&2; exit 1; }; sleep 0.05; done`);
-      const start = Date.now();
+      // Whoever holds it goes on for longer than this test may last: a DEL that waits for it would not end.
       const del = await node.cni('DEL', 'a', network);
-      console.log(`DEL of a VF that is held invisibly: ${Date.now() - start} ms: ${del.answer?.msg}`);
       expect(del.answer).toMatchObject({
         code: 11,
         msg: expect.stringContaining('does not let it go') as string,
       });
-      expect(Date.now() - start).toBeLessThan(30_000);
       expect((await node.vf(0, 0)).vlan_list[0]?.vlan).toBe(100);
       expect(await node.sh('/opt/cni/bin/sriov gc')).toContain('another process is working on it');
       await node.sh('kill -9 $(cat /run/hold.pid)');
@@ -325,7 +321,7 @@ describe('without an IOMMU', () => {
     };
     await node.add('a', network);
     expect(await driverOf(node, network.deviceID)).toBe('uio_pci_generic');
-    await node.sh('sleep 60 < /dev/uio0 > /dev/null 2>&1 & echo $! > /run/holder');
+    await node.sh('sleep 1000 < /dev/uio0 > /dev/null 2>&1 & echo $! > /run/holder');
     const { answer } = await node.cni('DEL', 'a', network);
     expect(answer).toMatchObject({ code: 11, msg: expect.stringContaining('sleep (pid') as string });
     await node.sh('kill $(cat /run/holder)');

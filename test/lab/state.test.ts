@@ -223,14 +223,15 @@ describe('the claim survives', () => {
   test('killed IPAM: a plugin that hangs dies with the ADD and holds the VF until then', async () => {
     await node.machine.write(
       '/opt/cni/bin/slow',
-      '#!/bin/sh\ncat > /dev/null\n[ "$CNI_COMMAND" = ADD ] && sleep 100\nexit 0\n',
+      '#!/bin/sh\ncat > /dev/null\n[ "$CNI_COMMAND" = ADD ] && sleep 1000\nexit 0\n',
       0o755,
     );
     await node.pods('p');
     const slow = { ...config, ipam: { type: 'slow' } };
-    const { code } = await node.cni('ADD', 'p', slow, {}, 'timeout -s KILL 4');
-    expect(code).toBe(128 + 9);
-    expect(await node.sh('sleep 0.2; pgrep -f "sleep 10[0]" || echo gone')).toBe('gone');
+    const killed = node.cni('ADD', 'p', slow);
+    await node.sh('until pgrep -f "sleep 100[0]"; do sleep 0.05; done; pkill -KILL -x sriov');
+    expect((await killed).code).toBe(128 + 9);
+    await node.sh('while pgrep -f "sleep 100[0]"; do sleep 0.05; done');
     await node.del('p', slow);
     await node.sh('ip netns del p');
     await expectPristine();
@@ -362,10 +363,15 @@ describe('a node that comes from the Go plugin', () => {
   test('its lock is ours', async () => {
     await node.pods('e');
     const lock = `/var/lib/cni/sriov/pci/vf_lock/${vfPci(0, 0)}.lock`;
-    await node.sh(`flock ${lock} sleep 3 > /dev/null 2>&1 & sleep 0.3`);
-    const start = Date.now();
-    await node.add('e', stdin(0));
-    expect(Date.now() - start).toBeGreaterThan(2000);
+    await node.sh(`flock ${lock} sh -c 'touch /run/taken; until [ -e /run/over ]; do sleep 0.05; done' > /dev/null 2>&1 &
+      until [ -e /run/taken ]; do sleep 0.05; done`);
+    let hasEnded = false;
+    const added = node.add('e', stdin(0)).finally(() => (hasEnded = true));
+    // Who waits for a lock is in this list with an arrow.
+    await node.sh(`until grep -q -- '-> FLOCK' /proc/locks; do sleep 0.05; done`);
+    expect(hasEnded).toBe(false);
+    await node.sh('touch /run/over');
+    await added;
     await node.del('e', stdin(0));
   });
 });

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { difference, hostLocal, TestNode, vfPci } from './node.ts';
 import { isSoak, sample, seed, seeded } from './random.ts';
+import { readTrace, type TracedCall, tracing } from './strace.ts';
 
 /** A network with every setting. */
 export const common = {
@@ -27,6 +28,8 @@ interface Ended {
 export interface Door {
   readonly attach: (node: TestNode, pod: string, wrapper?: string) => Promise<Ended>;
   readonly detach: (node: TestNode, pod: string, wrapper?: string) => Promise<Ended>;
+  /** Its IPAM plugin is host-local, which is killed, too. */
+  readonly hasIpam?: true;
   /** How a killed call for pod p is cleaned up after. Each must leave the node as it was before. */
   readonly recoveries: Readonly<Record<string, (node: TestNode) => Promise<void>>>;
 }
@@ -40,6 +43,7 @@ export async function mustEnd(call: Promise<Ended>): Promise<void> {
 /** CNI's door. */
 export function cniDoor(config: Config): Door {
   return {
+    hasIpam: true,
     attach: (node, pod, wrapper) => node.cni('ADD', pod, config, undefined, wrapper),
     detach: (node, pod, wrapper) => node.cni('DEL', pod, config, undefined, wrapper),
     recoveries: {
@@ -61,50 +65,84 @@ export function cniDoor(config: Config): Door {
 
 /**
  * System calls by which the plugin changes something: messages to the kernel, files of ours, of procfs and sysfs, programs, namespaces,
- * locks. Between two of them a kill makes no difference.
+ * locks, descriptors. Between two of them a kill makes no difference. Of "openat" only those that make, empty or write a file count.
  */
-const changingCalls = [
-  'sendmsg',
-  'write',
-  'rename',
-  'fsync',
-  'fdatasync',
-  'fchmod',
-  'mkdir',
-  'unlink',
-  'utimensat',
-  'vfork',
-  'fork', // of musl; glibc's fork() is clone()
-  'clone',
-  'setns',
-  'flock',
-  'wait4',
-] as const;
+const changingCalls =
+  `sendmsg sendto write pwrite64 openat rename renameat fsync fdatasync mkdir mkdirat unlink unlinkat utimensat fchmod
+  vfork fork clone clone3 wait4 setns flock ioctl dup dup2 dup3 memfd_create socket bind`.split(/\s+/);
 
-/** The N-th system call of a kind in one run of the plugin. */
+/** Those of an IPAM plugin, which has threads: any of them may be the one. */
+const ipamCalls = 'openat write rename renameat fsync unlink unlinkat mkdir mkdirat flock exit_group'.split(
+  ' ',
+);
+
+/** The N-th system call of a kind in one run of the plugin, or of a program that it starts. */
 interface KillPoint {
   readonly call: string;
   readonly n: number;
+  /** Who is killed: the plugin; a child of it; or both. */
+  readonly victim: 'plugin' | 'child' | 'both';
 }
 
-/** Which changing calls a call makes, where it is not killed. Only the plugin's own main thread counts: strace without -f. */
+function isChanging({ name, line }: TracedCall): boolean {
+  return name !== 'openat' || /O_(CREAT|TRUNC|TMPFILE|WRONLY|RDWR)/.test(line);
+}
+
+/** Which changing calls a call makes where it is not killed, after it has read what is wanted. */
 async function killPoints(node: TestNode, call: Door['attach']): Promise<KillPoint[]> {
-  await mustEnd(call(node, 'p', `strace -o /run/trace -e trace=${changingCalls.join(',')}`));
-  const counts = await node.sh(`sed -n 's/^\\([a-z0-9]*\\)(.*/\\1/p' /run/trace | sort | uniq -c`);
-  return counts.split('\n').flatMap((line) => {
+  await mustEnd(call(node, 'p', tracing('p')));
+  const { calls } = await readTrace(node, 'p');
+  const begin = calls.findIndex(({ name, target }) => name.startsWith('read') && target === 'stdin');
+  return calls
+    .slice(Math.max(begin, 0))
+    .filter((one) => changingCalls.includes(one.name) && isChanging(one))
+    .map(({ name, n }) => ({ call: name, n, victim: 'plugin' }));
+}
+
+/** Likewise for what it starts: the way from our own code to the program, and the IPAM plugin. */
+async function childPoints(node: TestNode, call: Door['attach']): Promise<KillPoint[]> {
+  await node.sh(`echo 'strace -f -o /run/trace.ipam -e trace=${ipamCalls.join(',')}' > /run/ipam.wrapper`);
+  await mustEnd(call(node, 'p'));
+  // The highest count of any of its threads.
+  const counts = await node.sh(`rm /run/ipam.wrapper
+    sed -nE 's/^([0-9]+) +([a-z0-9_]+)\\(.*/\\2 \\1/p' /run/trace.ipam | sort | uniq -c | sort -k 2,2 -k 1,1nr | sort -u -k 2,2`);
+  const inIpam = counts.split('\n').flatMap((line) => {
     const [count, name = ''] = line.trim().split(' ');
     return Array.from({ length: Number(count) }, (_, i) => ({ call: name, n: i + 1 }));
   });
+  return (['child', 'both'] as const).flatMap((victim) => [
+    { call: 'dup2', n: 1, victim },
+    { call: 'dup2', n: 2, victim },
+    { call: 'execve', n: 1, victim },
+    ...inIpam.map((point) => ({ ...point, victim })),
+  ]);
 }
 
-/** Makes a call that is killed just before its N-th system call of a kind. Returns false if it ended before. */
-async function runKilled(node: TestNode, { call, n }: KillPoint, door: Door['attach']): Promise<boolean> {
-  const { code } = await door(
-    node,
-    'p',
-    `strace -o /dev/null -e trace=${call} -e inject=${call}:signal=KILL:when=${n}`,
-  );
-  return code === 128 + 9;
+/** What stands for host-local: the real one, but through whatever /run/ipam.wrapper says. It ends as the real one ends. */
+const ipamStandIn = `#!/bin/bash
+[ -e /run/ipam.wrapper ] || exec /opt/cni/bin/host-local.real
+wrapper=$(cat /run/ipam.wrapper)
+$wrapper /opt/cni/bin/host-local.real
+code=$?
+(( code > 128 )) && [ -e /run/ipam.both ] && pkill -KILL -x sriov
+exit $code
+`;
+
+/** Makes a call that is killed, or whose child is, just before the N-th system call of a kind. Returns false if it ended before. */
+async function runKilled(
+  node: TestNode,
+  { call, n, victim }: KillPoint,
+  door: Door['attach'],
+): Promise<boolean> {
+  const kill = `-e trace=${call} -e inject=${call}:signal=KILL:when=${n}`;
+  if (victim === 'plugin') return (await door(node, 'p', `strace -o /dev/null ${kill}`)).code === 128 + 9;
+  const isBeforeIpam = call === 'dup2' || call === 'execve';
+  const only = call === 'execve' ? '-P /opt/cni/bin/host-local' : '';
+  await node.sh(`rm -f /run/ipam.*; : > /run/trace.ipam
+    ${victim === 'both' ? 'touch /run/ipam.both' : ''}
+    ${isBeforeIpam ? '' : `echo 'strace -f -o /run/trace.ipam ${kill}' > /run/ipam.wrapper`}`);
+  await door(node, 'p', isBeforeIpam ? `strace -f -o /run/trace.ipam ${only} ${kill}` : '');
+  return (await node.sh('rm -f /run/ipam.*; grep -c "killed by SIGKILL" /run/trace.ipam || true')) !== '0';
 }
 
 /**
@@ -118,6 +156,8 @@ export function describeCrashes(kind: string, door: Door, sampled: number): void
   beforeAll(async () => {
     node = await TestNode.start({ pfs: 1, vfs: 2 });
     await node.sh('modprobe vfio-pci'); // else only the first ADD would start modprobe
+    await node.sh('mv /opt/cni/bin/host-local /opt/cni/bin/host-local.real');
+    await node.machine.write('/opt/cni/bin/host-local', ipamStandIn, 0o755);
     // The first ADD of a node makes folders, and only that one.
     await makePod();
     await mustEnd(door.attach(node, 'p'));
@@ -137,14 +177,16 @@ export function describeCrashes(kind: string, door: Door, sampled: number): void
     const failures: string[] = [];
     let tried = 0;
     for (const point of points) {
-      const where = `${recovery}, after a kill at ${point.call} ${point.n}`;
+      const where = `${recovery}, after a kill of the ${point.victim} at ${point.call} ${point.n}`;
       try {
         await makePod();
-        // How often the kernel is asked for news depends on how fast it is; so the last points may need another try.
-        for (let tries = 1; !(await killed(point)); tries++) {
-          if (tries === 3) throw new Error('was not killed');
+        // How often the kernel is asked for news depends on how fast it is, and which thread does what is chance in an IPAM plugin.
+        let isKilled = await killed(point);
+        for (let tries = 1; !isKilled && tries < 3; tries++) {
           await mustEnd(door.detach(node, 'p'));
+          isKilled = await killed(point);
         }
+        if (!isKilled && point.victim === 'plugin') throw new Error('was not killed');
         await door.recoveries[recovery]?.(node);
         const left = difference(pristine, await node.state());
         if (left) throw new Error(left);
@@ -167,20 +209,28 @@ export function describeCrashes(kind: string, door: Door, sampled: number): void
   for (const [i, recovery] of Object.keys(door.recoveries).entries()) {
     const chosen = (points: KillPoint[]) => (isSoak ? points : sample(points, sampled, seeded(seed + i)));
 
-    test(`${kind}, attaching: ${recovery}`, { timeout: 3_600_000 }, async () => {
+    test(`${kind}, attaching: ${recovery}`, { timeout: 14_400_000 }, async () => {
       await makePod();
       const points = await killPoints(node, door.attach);
       await mustEnd(door.detach(node, 'p'));
+      if (door.hasIpam) {
+        points.push(...(await childPoints(node, door.attach)));
+        await mustEnd(door.detach(node, 'p'));
+      }
       const failures = await tryPoints(chosen(points), recovery, (point) =>
         runKilled(node, point, door.attach),
       );
       expect(failures).toEqual([]);
     });
 
-    test(`${kind}, detaching: ${recovery}`, { timeout: 3_600_000 }, async () => {
+    test(`${kind}, detaching: ${recovery}`, { timeout: 14_400_000 }, async () => {
       await makePod();
       await mustEnd(door.attach(node, 'p'));
       const points = await killPoints(node, door.detach);
+      if (door.hasIpam) {
+        await mustEnd(door.attach(node, 'p'));
+        points.push(...(await childPoints(node, door.detach)));
+      }
       const failures = await tryPoints(chosen(points), recovery, async (point) => {
         await mustEnd(door.attach(node, 'p'));
         return runKilled(node, point, door.detach);

@@ -118,7 +118,7 @@ function fuzzedStdin(random: Random): string {
 }
 
 /** An ADD with nothing wrong, which the lab's card can do. */
-function rightCall(random: Random): FuzzedCall {
+export function rightCall(random: Random): FuzzedCall {
   const config = {
     cniVersion: random.pick(['0.4.0', '1.0.0', '1.1.0']),
     name: 'net',

@@ -1,5 +1,5 @@
 import { startLab, type LabOptions } from '../../lab/lab.ts';
-import type { Machine } from '../../lab/machine.ts';
+import type { Machine, RunResult } from '../../lab/machine.ts';
 
 /** PCI addresses in the lab: card N is in slot N+1, and the 82576 has its VFs at every second function from device 16 on. */
 export function pfPci(card: number): string {
@@ -35,6 +35,13 @@ export interface Attachment {
   readonly env?: Record<string, string>;
 }
 
+export interface CallOptions {
+  readonly attachment?: Attachment;
+  /** A program with its arguments that runs the plugin. */
+  readonly wrapper?: string;
+  readonly timeoutMs?: number;
+}
+
 /** One link as `ip -j -d link` shows it: the outside eye. */
 export interface ShownLink {
   readonly ifname: string;
@@ -45,6 +52,7 @@ export interface ShownLink {
   readonly operstate: string;
   readonly promiscuity: number;
   readonly altnames?: string[];
+  readonly ifalias?: string;
   readonly parentdev?: string;
   readonly vfinfo_list?: ShownVf[];
 }
@@ -57,6 +65,13 @@ export interface ShownVf {
   readonly spoofchk: boolean;
   readonly trust: boolean;
   readonly link_state: string;
+}
+
+/** See {@link TestNode.state}. */
+export interface NodeState {
+  readonly links: readonly { readonly ifname: string; readonly parentdev: string | undefined }[];
+  /** Drivers and files, one a line. */
+  readonly rest: string;
 }
 
 export const hostLocal = (subnet: string, extra: object = {}) => ({
@@ -114,6 +129,13 @@ export class TestNode implements AsyncDisposable {
     attachment: Attachment = {},
     wrapper = '',
   ): Promise<CniOutcome> {
+    const { code, stdout, stderr } = await this.call(command, pod, config, { attachment, wrapper });
+    return { code, stderr, answer: stdout === '' ? undefined : (JSON.parse(stdout) as CniAnswer) };
+  }
+
+  /** As {@link cni}, but stdout as it came, whatever it is. */
+  async call(command: string, pod: string, config: object, options: CallOptions = {}): Promise<RunResult> {
+    const { attachment = {}, wrapper = '', timeoutMs } = options;
     const {
       containerId = pod,
       netns = `/run/netns/${pod}`,
@@ -131,11 +153,8 @@ export class TestNode implements AsyncDisposable {
       ...env,
     };
     const stdin = JSON.stringify({ cniVersion: '1.0.0', name: 'net', type: 'sriov', ...config });
-    const { code, stdout, stderr } = await this.machine.run(`exec ${wrapper} /opt/cni/bin/sriov`, {
-      env: variables,
-      stdin,
-    });
-    return { code, stderr, answer: stdout === '' ? undefined : (JSON.parse(stdout) as CniAnswer) };
+    const limit = timeoutMs === undefined ? {} : { timeoutMs };
+    return this.machine.run(`exec ${wrapper} /opt/cni/bin/sriov`, { env: variables, stdin, ...limit });
   }
 
   /** An ADD that must succeed; returns its result. */
@@ -190,9 +209,9 @@ export class TestNode implements AsyncDisposable {
    * Everything that an attachment may change on the node: the host's links with all VF settings, drivers, our state, IPAM leases. Two of
    * them are equal if nothing was left behind.
    */
-  async state(): Promise<unknown> {
+  async state(): Promise<NodeState> {
     const links = (await this.links()).map(
-      ({ ifname, address, mtu, flags, promiscuity, altnames, parentdev, vfinfo_list }) => ({
+      ({ ifname, address, mtu, flags, promiscuity, altnames, ifalias, parentdev, vfinfo_list }) => ({
         ifname,
         address,
         mtu,
@@ -200,6 +219,7 @@ export class TestNode implements AsyncDisposable {
         flags: flags.filter((flag) => ['PROMISC', 'ALLMULTI'].includes(flag)),
         promiscuity,
         altnames: [...(altnames ?? [])].sort(),
+        ifalias,
         parentdev,
         vfinfo_list,
       }),

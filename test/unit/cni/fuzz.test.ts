@@ -8,6 +8,7 @@ import { answeredVersion, formatVersion } from '../../../src/cni/versions.ts';
 import { changes, restorable, type VfSettings, writeSettings } from '../../../src/vf/settings.ts';
 import { type FuzzedCall, fuzzedCall } from '../../support/fuzz.ts';
 import { isSoak, seed, seeded } from '../../support/random.ts';
+import { judgedCall, misjudgement } from '../../support/wrong-call.ts';
 
 const count = isSoak ? 100_000 : 20_000;
 
@@ -64,4 +65,21 @@ test(`${count} generated requests end with an answer or a CNI error, never with 
   // The generator is worth something only if it comes past each of the checks.
   for (const code of [0, 1, 2, 4, 6, 7]) expect(codes.get(code) ?? 0, `code ${code}`).toBeGreaterThan(100);
   console.log('codes:', Object.fromEntries([...codes].sort(([a], [b]) => a - b)));
+}, 120_000);
+
+test(`${count} requests of which it is known what is wrong: the code says so`, () => {
+  const random = seeded(seed);
+  const complaints = new Set<string>();
+  for (let i = 0; i < count; i++) {
+    const call = judgedCall(random, false);
+    let code = 0;
+    try {
+      parseAndPlan(call);
+    } catch (error) {
+      code = (error as { code?: number }).code ?? -1;
+    }
+    const wrong = misjudgement(call, code);
+    if (wrong !== undefined) complaints.add(wrong);
+  }
+  expect([...complaints]).toEqual([]);
 }, 120_000);
