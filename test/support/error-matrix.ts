@@ -1,0 +1,450 @@
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { type CniAnswer, difference, hostLocal, pfPci, TestNode, vfPci } from './node.ts';
+import { placeOf, plausibleErrors, unknownCalls } from './plausible-errors.ts';
+import { isSoak, sample, seed, seeded } from './random.ts';
+import { injecting, readTrace, type Trace, type TracedCall, tracing } from './strace.ts';
+
+/** One error at one system call of a command. */
+export interface ErrorPoint {
+  readonly situation: string;
+  readonly call: TracedCall;
+  readonly errno: string;
+}
+
+/** What a disturbed call ended with. */
+interface Outcome {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+  readonly trace: Trace;
+}
+
+/** A VF with a card, a pod and a network of its own, so that several can be tried in one machine without seeing each other. */
+export interface Lane {
+  readonly card: number;
+  readonly pod: string;
+  readonly network: string;
+  readonly config: Record<string, unknown> & { readonly dpdk?: true };
+}
+
+export function makeLane(card: number, extra: { readonly dpdk?: true } = {}): Lane {
+  return {
+    card,
+    pod: `p${card}`,
+    network: `net${card}`,
+    config: {
+      cniVersion: '1.0.0',
+      name: `net${card}`,
+      deviceID: vfPci(card, 0),
+      vlan: 100,
+      vlanQoS: 3,
+      mac: `02:00:00:00:c${card}:01`,
+      spoofchk: 'off',
+      trust: 'on',
+      max_tx_rate: 200,
+      mtu: 1400,
+      ipam: hostLocal(`10.${card + 1}.0.0/24`),
+      ...extra,
+    },
+  };
+}
+
+/** All that a lane's attachment may change on the node, and what its pod has of it. */
+class LaneView {
+  readonly node: TestNode;
+  readonly lane: Lane;
+
+  constructor(node: TestNode, lane: Lane) {
+    this.node = node;
+    this.lane = lane;
+  }
+
+  /** The node's side. Everything else of the node is compared once, at the end. */
+  async onNode(): Promise<object> {
+    const { links, rest } = await this.node.state();
+    const slot = pfPci(this.lane.card).slice(0, -'00.0'.length);
+    const isOurs = (text: string) => text.includes(slot) || text.includes(`/${this.lane.network}/`);
+    return {
+      links: links.filter(({ parentdev }) => parentdev === undefined || isOurs(parentdev)),
+      rest: rest.split('\n').filter(isOurs),
+    };
+  }
+
+  /** Both sides of an attachment, without the address, of which each ADD gets the next one. */
+  async attached(): Promise<unknown> {
+    const inPod = await this.node.sh(`
+      ip netns list | grep -qw ${this.lane.pod} || exit 0
+      ip -n ${this.lane.pod} -j -d addr show | jq -c '.[] | {ifname, address, mtu, operstate, up: (.flags | index("UP") != null),
+        addresses: [.addr_info[] | {local, prefixlen, scope}]}'
+      ip -n ${this.lane.pod} route show | sort`);
+    const both = JSON.stringify({ node: await this.onNode(), inPod });
+    return JSON.parse(both.replaceAll(/\b10\.\d+\.0\.\d+\b/g, 'ADDRESS')) as unknown;
+  }
+
+  /** Whether a record says that something of ours is still to be undone. */
+  async isRecorded(): Promise<boolean> {
+    const pci = this.lane.config['deviceID'] as string;
+    return (
+      (await this.node.sh(`ls /var/lib/cni/sriov/*/ 2> /dev/null | grep -c '${pci}.*json$' || true`)) !== '0'
+    );
+  }
+}
+
+/** What a command is tried in: made before each try, and judged after it. */
+interface Situation {
+  readonly command: string;
+  prepare(): Promise<void>;
+  config(): object;
+  netns?: string;
+  /** What is wrong after an exit code of 0. */
+  afterSuccess(): Promise<string>;
+  /** What is wrong after an error. */
+  afterFailure(answer: CniAnswer | undefined): Promise<string>;
+  /** Brings the lane back; says what is wrong if it cannot. */
+  recover(): Promise<string>;
+}
+
+/** Tries errors in one lane. */
+export class ErrorLane {
+  readonly #node: TestNode;
+  readonly #lane: Lane;
+  readonly #view: LaneView;
+  #pristine: unknown;
+  #attached: unknown;
+  #prevResult: CniAnswer | undefined;
+
+  constructor(node: TestNode, lane: Lane) {
+    this.#node = node;
+    this.#lane = lane;
+    this.#view = new LaneView(node, lane);
+  }
+
+  /** Learns what the lane looks like, free and attached. */
+  async learn(): Promise<void> {
+    await this.#makePod();
+    for (let i = 0; i < 2; i++) {
+      this.#prevResult = await this.#add();
+      this.#attached = await this.#view.attached();
+      await this.#del();
+    }
+    this.#pristine = await this.#view.onNode();
+  }
+
+  #makePod() {
+    const { pod } = this.#lane;
+    return this.#node.sh(
+      `ip netns list | grep -qw ${pod} || { ip netns add ${pod}; ip -n ${pod} link set lo up; }`,
+    );
+  }
+
+  async #add(): Promise<CniAnswer> {
+    return this.#node.add(this.#lane.pod, this.#lane.config);
+  }
+
+  async #del(): Promise<void> {
+    await this.#node.del(this.#lane.pod, this.#lane.config);
+  }
+
+  async #leftBehind(): Promise<string> {
+    const left = difference(this.#pristine, await this.#view.onNode());
+    return left && `left behind:\n${left}`;
+  }
+
+  /** The runtime's DEL, which must succeed and leave nothing. */
+  async #delAll(): Promise<string> {
+    const { code, answer } = await this.#node.cni('DEL', this.#lane.pod, this.#lane.config);
+    if (code !== 0 || answer) return `the DEL without the error fails: ${JSON.stringify(answer)}`;
+    const left = await this.#leftBehind();
+    return left && `after the DEL without the error: ${left}`;
+  }
+
+  /** Something is undone, and nothing says so: nobody will ever bring it back. */
+  async #lost(): Promise<string> {
+    const left = await this.#leftBehind();
+    return left && !(await this.#view.isRecorded()) ? `lost, no claim, ${left}` : '';
+  }
+
+  get situations(): Readonly<Record<string, Situation>> {
+    const { pod, config, network } = this.#lane;
+    const attach = async () => {
+      await this.#makePod();
+      this.#prevResult = await this.#add();
+    };
+    const unchanged = async (expected: unknown) => {
+      const changed = difference(expected, await this.#view.attached());
+      return changed && `it changed something:\n${changed}`;
+    };
+    const withPrevious = () => ({ ...config, prevResult: this.#prevResult });
+    let drifted: unknown;
+    return {
+      ADD: {
+        command: 'ADD',
+        prepare: async () => void (await this.#makePod()),
+        config: () => config,
+        afterSuccess: async () => {
+          const missing = difference(this.#attached, await this.#view.attached());
+          return missing && `exit code 0, but not attached as it should be:\n${missing}`;
+        },
+        afterFailure: () => this.#lost(),
+        recover: () => this.#delAll(),
+      },
+      DEL: {
+        command: 'DEL',
+        prepare: attach,
+        config: () => config,
+        afterSuccess: async () => {
+          const left = await this.#leftBehind();
+          return left && `exit code 0, but ${left}`;
+        },
+        afterFailure: () => this.#lost(),
+        recover: () => this.#delAll(),
+      },
+      'DEL of a pod that is gone': {
+        command: 'DEL',
+        prepare: async () => {
+          await attach();
+          await this.#node.sh(`ip netns del ${pod}`);
+        },
+        config: () => ({ cniVersion: '1.0.0', name: network }),
+        netns: '',
+        afterSuccess: async () => {
+          const left = await this.#leftBehind();
+          return left && `exit code 0, but ${left}`;
+        },
+        afterFailure: () => this.#lost(),
+        recover: () => this.#delAll(),
+      },
+      CHECK: {
+        command: 'CHECK',
+        prepare: async () => {
+          if (!(await this.#view.isRecorded())) await attach();
+        },
+        config: withPrevious,
+        afterSuccess: () => unchanged(this.#attached),
+        afterFailure: (answer) =>
+          answer?.code === 103
+            ? Promise.resolve(`a difference that is none: ${answer.msg}`)
+            : unchanged(this.#attached),
+        recover: () => Promise.resolve(''),
+      },
+      'CHECK of what has changed': {
+        command: 'CHECK',
+        prepare: async () => {
+          if (!(await this.#view.isRecorded())) await attach();
+          const link = await this.#node.sh(`ls /sys/bus/pci/devices/${pfPci(this.#lane.card)}/net`);
+          await this.#node.sh(`ip link set ${link} vf 0 vlan 99`);
+          drifted = await this.#view.attached();
+        },
+        config: withPrevious,
+        afterSuccess: () => Promise.resolve('exit code 0, although the VLAN is another one'),
+        afterFailure: () => unchanged(drifted),
+        recover: () => this.#delAll(),
+      },
+      GC: {
+        command: 'GC',
+        prepare: async () => {
+          await attach();
+          await this.#node.sh(`ip netns del ${pod}`);
+        },
+        config: () => ({ cniVersion: '1.1.0', name: network, 'cni.dev/valid-attachments': [] }),
+        afterSuccess: async () => {
+          const left = await this.#leftBehind();
+          return left && `exit code 0, but ${left}`;
+        },
+        afterFailure: () => this.#lost(),
+        recover: () => this.#delAll(),
+      },
+      STATUS: {
+        command: 'STATUS',
+        prepare: () => Promise.resolve(),
+        config: () => ({ ...config, cniVersion: '1.1.0', ipam: undefined }),
+        afterSuccess: () => this.#leftBehind(),
+        afterFailure: () => this.#leftBehind(),
+        recover: () => Promise.resolve(''),
+      },
+    };
+  }
+
+  /** Runs a situation's command under strace. */
+  async #run(situation: Situation, wrapper: string): Promise<Outcome> {
+    const { pod } = this.#lane;
+    const attachment = situation.netns === undefined ? {} : { netns: situation.netns };
+    const { code, stdout, stderr } = await this.#node.call(situation.command, pod, situation.config(), {
+      attachment,
+      wrapper,
+      timeoutMs: 150_000,
+    });
+    return { code, stdout, stderr, trace: await readTrace(this.#node, pod) };
+  }
+
+  /**
+   * Every plausible error of a command that is left alone, from where it reads its configuration: what is before that is the engine's.
+   * @throws if it makes calls that nobody has thought about
+   */
+  async points(name: string): Promise<ErrorPoint[]> {
+    const situation = this.#situation(name);
+    await situation.prepare();
+    const { trace } = await this.#run(situation, tracing(this.#lane.pod));
+    const begin = trace.calls.findIndex(({ name, target }) => name.startsWith('read') && target === 'stdin');
+    if (begin < 0) throw new Error(`${name} reads no configuration`);
+    const calls = trace.calls.slice(begin);
+    const unknown = unknownCalls(calls);
+    if (unknown.length > 0)
+      throw new Error(`${name} makes calls of which nobody has said how they fail: ${unknown.join(', ')}`);
+    await this.clean();
+    return calls.flatMap((call) => plausibleErrors(call).map((errno) => ({ situation: name, call, errno })));
+  }
+
+  #situation(name: string): Situation {
+    const found = this.situations[name];
+    if (!found) throw new Error(`no situation ${name}`);
+    return found;
+  }
+
+  /** Tries one error; returns what went wrong, "" if nothing did, undefined if the command never made that call. */
+  async try({ situation: name, call, errno }: ErrorPoint): Promise<string | undefined> {
+    const situation = this.#situation(name);
+    let isQuick = true;
+    for (let tries = 0; tries < 3; tries++) {
+      await situation.prepare();
+      const wrapper = injecting(this.#lane.pod, call.name, `error=${errno}:when=${call.n}`, isQuick);
+      const outcome = await this.#run(situation, wrapper);
+      const { hit, othersWereHit } = outcome.trace;
+      if (hit === undefined || othersWereHit) {
+        // How often the kernel is asked for news depends on how fast it is.
+        isQuick &&= !othersWereHit;
+        await this.clean();
+        continue;
+      }
+      const { wrong, answer } = judge(outcome, errno);
+      const complaints = [
+        ...wrong,
+        outcome.code === 0 ? await situation.afterSuccess() : await situation.afterFailure(answer),
+        await situation.recover(),
+      ].filter(Boolean);
+      if (complaints.length === 0) return '';
+      await this.clean();
+      return `${complaints.join('\n  ')}\n  (${hit.line.slice(0, 160)})\n  exit code ${outcome.code} ${outcome.stdout}${outcome.stderr}`;
+    }
+    return undefined;
+  }
+
+  /** Brings the lane back by whatever helps, so that one failure does not hide the others. */
+  async clean(): Promise<void> {
+    await this.#makePod();
+    const { code } = await this.#node.cni('DEL', this.#lane.pod, this.#lane.config);
+    if (code !== 0 || (await this.#leftBehind()))
+      await this.#node.machine
+        .run(`/opt/cni/bin/sriov release ${this.#lane.config['deviceID'] as string} --force
+        ip netns del ${this.#lane.pod}; sleep 1; rm -f /var/lib/cni/networks/${this.#lane.network}/10.*`);
+    await this.#makePod();
+    const left = await this.#leftBehind();
+    if (left) throw new Error(`card ${this.#lane.card} cannot be brought back: ${left}`);
+  }
+}
+
+/** Codes that say "your configuration is wrong", "your version is", or "a bug": never the answer to a failing kernel. */
+const neverFitting = [1, 2, 6, 7, 999];
+
+/** What is wrong with an answer by itself, and the answer. */
+function judge(outcome: Outcome, errno: string): { wrong: string[]; answer: CniAnswer | undefined } {
+  const { code, stdout, stderr, trace } = outcome;
+  const wrong: string[] = [];
+  if (code !== 0 && code !== 1) wrong.push(`exit code ${code}`);
+  if (/\n\s+at .*:\d+:\d+/.test(stdout + stderr)) wrong.push('a stack trace');
+  let answer: CniAnswer | undefined;
+  try {
+    answer = stdout === '' ? undefined : (JSON.parse(stdout) as CniAnswer);
+  } catch {
+    wrong.push('stdout is not one JSON document');
+  }
+  const place = trace.hit && placeOf(trace.hit);
+  if (place === 'log' && code !== 0) wrong.push('a log line that cannot be written fails the call');
+  // Who cannot be told must see the exit code; a pipe that is full for a moment is told later.
+  const isUnheard = place === 'answer' && ['EPIPE', 'EIO'].includes(errno);
+  if (code === 1 && answer === undefined && !isUnheard && wrong.length === 0) wrong.push('no answer');
+  if (code === 0 && isUnheard && stdout === '') wrong.push('exit code 0, but the answer is lost');
+  if (code === 1 && answer) {
+    if (answer.code === undefined || neverFitting.includes(answer.code))
+      wrong.push(`code ${answer.code} does not fit`);
+    if (!/[/"]|\d:\d|\bnet1\b|\w\(\)|socket/.test(answer.msg ?? ''))
+      wrong.push('the message names no file, VF, interface, program or system call');
+  }
+  return { wrong, answer };
+}
+
+/** In what a command is tried, and how many of its points `make test` takes. */
+const sampled: Record<string, number> = {
+  ADD: 9,
+  DEL: 9,
+  'DEL of a pod that is gone': 4,
+  CHECK: 2,
+  'CHECK of what has changed': 2,
+  GC: 4,
+  STATUS: 2,
+};
+
+/**
+ * Puts every plausible error at every system call of every command, one at a time, on several cards at once.
+ * @param extra of the network
+ */
+export function describeErrors(kind: string, extra: { readonly dpdk?: true } = {}): void {
+  const laneCount = 3;
+  let node: TestNode;
+  let lanes: ErrorLane[];
+  let pristine: unknown;
+
+  beforeAll(async () => {
+    node = await TestNode.start({ pfs: laneCount, vfs: 1 });
+    await node.sh('modprobe vfio-pci');
+    lanes = Array.from({ length: laneCount }, (_, card) => new ErrorLane(node, makeLane(card, extra)));
+    // The kernel gives a reloaded driver's netdev the first free "eth": no name of ours may be one.
+    for (let card = 0; card < laneCount; card++)
+      await node.sh(`ip link set $(ls /sys/bus/pci/devices/${vfPci(card, 0)}/net) name vf${card}`);
+    await Promise.all(lanes.map((lane) => lane.learn()));
+    pristine = await node.state();
+  }, 900_000);
+  afterAll(() => node[Symbol.asyncDispose]());
+
+  test.each(Object.keys(sampled))(
+    `${kind}, an error at every system call: %s`,
+    { timeout: 14_400_000 },
+    async (situation) => {
+      const [first] = lanes;
+      if (!first) throw new Error('no lane');
+      const all = await first.points(situation);
+      const wanted = process.env['POINTS'] === undefined ? undefined : new RegExp(process.env['POINTS']);
+      const queue = wanted
+        ? all.filter((point) => wanted.test(pointName(point)))
+        : isSoak
+          ? all
+          : sample(all, Number(process.env['ERRORS'] ?? sampled[situation] ?? 0), seeded(seed));
+      const total = queue.length;
+      const failures: string[] = [];
+      let [tried, missed] = [0, 0];
+      const worker = async (lane: ErrorLane) => {
+        for (let point = queue.pop(); point; point = queue.pop()) {
+          const wrong = await lane
+            .try(point)
+            .catch((error: unknown) => lane.clean().then(() => String(error)));
+          if (wrong === undefined) missed++;
+          else tried++;
+          if (!wrong) continue;
+          failures.push(`${situation}, ${pointName(point)}: ${wrong}`);
+          console.log(failures.at(-1));
+        }
+      };
+      await Promise.all(lanes.map(worker));
+      for (const lane of lanes) await lane.clean();
+      console.log(
+        `${kind}, ${situation}: ${tried - failures.length} of ${tried} errors survived, ${missed} not reached (of ${all.length}, ${total} chosen)`,
+      );
+      expect(failures).toEqual([]);
+      expect(difference(pristine, await node.state())).toBe('');
+    },
+  );
+}
+
+function pointName({ call, errno }: ErrorPoint): string {
+  return `${errno} at ${call.name} ${call.n} (${call.target || placeOf(call)})`;
+}
