@@ -211,7 +211,8 @@ describe('the tool', () => {
       logFile: '/var/log/big.log',
     });
     const { stdout } = await node.machine.run(
-      `truncate -s 100M /var/log/big.log
+      `CNI_COMMAND=STATUS /opt/cni/bin/sriov <<<'${config}' >/dev/null # whose file it is, its first line tells
+       truncate -s 100M /var/log/big.log
        for n in 1 2 3 4; do
          CNI_COMMAND=STATUS /opt/cni/bin/sriov <<<'${config}' >/tmp/answer.$n &
        done
@@ -220,6 +221,6 @@ describe('the tool', () => {
        cat /var/log/big.log /var/log/big.log.1 | tr -d '\\0' | grep -c '5000 is not allowed'
        cat /tmp/answer.* | grep -c '"code":7'`,
     );
-    expect(stdout).toMatch(/^\/var\/log\/big\.log \d{3,4}\n\/var\/log\/big\.log\.1 10485\d{4}\n4\n4\n$/);
+    expect(stdout).toMatch(/^\/var\/log\/big\.log \d{3,4}\n\/var\/log\/big\.log\.1 10485\d{4}\n5\n4\n$/);
   });
 });

@@ -1,3 +1,4 @@
+import { keys } from '../../src/attach/keys.ts';
 import { spawn, spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -178,6 +179,7 @@ describe('stdout', () => {
 import os, subprocess, sys, time, fcntl
 r, w = os.pipe()
 fcntl.fcntl(w, fcntl.F_SETFL, fcntl.fcntl(w, fcntl.F_GETFL) | os.O_NONBLOCK)
+fcntl.fcntl(w, 1031, 4096) # F_SETPIPE_SZ: an answer is never much longer
 child = subprocess.Popen([sys.argv[1]], stdin=subprocess.PIPE, stdout=w, stderr=subprocess.DEVNULL, close_fds=True)
 os.close(w)
 child.stdin.write(sys.stdin.buffer.read()); child.stdin.close()
@@ -187,14 +189,15 @@ while True:
     if not piece: break
     sys.stdout.buffer.write(piece)
 sys.exit(child.wait())`;
-    const long = JSON.stringify({ ...config, vlan: 'a'.repeat(200_000) });
+    const wrong = Object.fromEntries(Object.keys(keys).map((key) => [key, { x: 'a'.repeat(1000) }]));
+    const long = JSON.stringify({ ...config, ...wrong });
     const { status, stdout } = spawnSync('python3', ['-c', python, builtExecutable], {
       env: cniEnv('ADD'),
       input: long,
       encoding: 'utf8',
       maxBuffer: 1 << 26,
     });
-    expect(stdout.length).toBeGreaterThan(200_000);
+    expect(stdout.length).toBeGreaterThan(4_096);
     expect(JSON.parse(stdout)).toMatchObject({ code: 7 });
     expect(status).toBe(1);
   });
