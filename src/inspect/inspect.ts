@@ -132,13 +132,11 @@ const settingNames: Readonly<Record<keyof VfSettings, string>> = {
  * What the PF has programmed now beside what the claim asked for and found; differing from what was
  * asked for in red.
  */
-function formatSettings({ settings, claim }: Device, style: Style): string {
-  if (!settings && !claim) return '';
+function formatSettings({ settings, claim, before }: Device, style: Style): string {
+  if (!settings && !claim && !before) return '';
   const keys = Object.keys(settingNames) as (keyof VfSettings)[];
   const rows = keys.map((key) => {
-    const [now, asked, original] = [settings, claim?.asked, claim?.original.settings].map((s) =>
-      formatSetting(s, key),
-    );
+    const [now, asked, original] = [settings, claim?.asked, before].map((s) => formatSetting(s, key));
     const isOther = asked !== undefined && now !== undefined && asked !== now;
     return [
       { text: `  ${settingNames[key]}`, colour: 'dim' as const },

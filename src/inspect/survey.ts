@@ -75,6 +75,8 @@ export interface Device {
   /** What the PF has programmed now; undefined for PFs, and while the PF itself is out of sight. */
   readonly settings: VfSettings | undefined;
   readonly claim: Claim | undefined;
+  /** What the PF had programmed before the owner got it. */
+  readonly before: VfSettings | undefined;
   readonly holders: readonly Holder[];
 }
 
@@ -121,40 +123,87 @@ async function look(
   settings: VfSettings | undefined,
   around: Surroundings,
 ): Promise<Device> {
-  const isPf = vf.pci === vf.pf.pci;
   const onHost = pfLink ?? (await findOnHost(host, vf.pci));
   const holders = holdersOf(host.sys, vf.pci, around.open);
-  const device = { vf, isPf, settings, holders, link: onHost, netns: '', claim: undefined };
-  const nobody = { owner: undefined, since: undefined };
-
+  const nobodys: Device = {
+    vf,
+    isPf: vf.pci === vf.pf.pci,
+    state: 'free',
+    why: undefined,
+    owner: undefined,
+    since: undefined,
+    link: onHost,
+    netns: '',
+    settings,
+    claim: undefined,
+    before: undefined,
+    holders,
+  };
   const claim = claimOn(host, vf.pci);
-  if (claim instanceof UnreadableClaim)
-    return { ...device, ...nobody, state: 'unreadable', why: claim.message };
-  if (claim) {
-    const { state, why } = await standing(host, claim);
-    const inPod =
-      state === 'attached' ? await linkIn(claim.owner.netns.path, vf.pci, claim.podIfname) : undefined;
-    const place = inPod ? { link: inPod, netns: claim.owner.netns.path } : {};
-    const inside = state === 'held' ? around.netnses().find(({ inode }) => inode === claim.owner.netns.inode)?.holders : undefined; // prettier-ignore
-    return { ...device, ...place, claim, holders: inside ?? holders, state, why, owner: ownerOf(claim), since: claim.since }; // prettier-ignore
-  }
+  if (claim instanceof UnreadableClaim) return { ...nobodys, state: 'unreadable', why: claim.message };
+  if (claim) return claimed(host, nobodys, claim, around);
+  const [made] = around.goAttachments.filter(({ pci }) => pci === vf.pci);
   const goNetns = goPluginNetns(host, vf.pci);
-  if (goNetns !== undefined) {
-    const made = around.goAttachments.find(({ pci }) => pci === vf.pci);
-    const inPod = await linkIn(goNetns, vf.pci, made?.ifname ?? usualIfname);
-    const owner = { pod: undefined, containerId: made?.containerId, ifname: made?.ifname ?? inPod?.ifname, network: made?.network, netns: goNetns, by: 'Go plugin' } as const; // prettier-ignore
-    const place = inPod ? { link: inPod, netns: goNetns } : {};
-    return { ...device, ...place, state: 'attached', why: `the Go plugin put it into "${goNetns}"`, owner, since: made?.since }; // prettier-ignore
+  if (goNetns !== undefined) return inGoPod(nobodys, made, goNetns);
+  if (made && goLeftovers(host, vf.pci).length > 0) {
+    const owner = goOwner(made, recordedNetns(host, vf.pci) ?? '');
+    const { since, original } = made;
+    return { ...nobodys, state: 'stale', why: 'its pod is gone', owner, since, before: original };
   }
-  const [left] = goLeftovers(host, vf.pci);
-  if (left) {
-    const { containerId, ifname, network, since } = left;
-    const netns = recordedNetns(host, vf.pci) ?? '';
-    const owner = { pod: undefined, containerId, ifname, network, netns, by: 'Go plugin' } as const;
-    return { ...device, state: 'stale', why: 'its pod is gone', owner, since };
-  }
-  const use = await unclaimedUse(host, vf, onHost, holders, around);
-  return { ...device, ...nobody, ...use };
+  return { ...nobodys, ...(await unclaimedUse(host, vf, onHost, holders, around)) };
+}
+
+/** A device that a claim of ours is on. */
+async function claimed(
+  host: Host,
+  nobodys: Device,
+  claim: Claim,
+  { netnses }: Surroundings,
+): Promise<Device> {
+  const { state, why } = await standing(host, claim);
+  const { path, inode } = claim.owner.netns;
+  const inPod = state === 'attached' ? await linkIn(path, nobodys.vf.pci, claim.podIfname) : undefined;
+  const keeper = state === 'held' ? netnses().find((held) => held.inode === inode) : undefined;
+  return {
+    ...nobodys,
+    state,
+    why,
+    owner: ownerOf(claim),
+    since: claim.since,
+    link: inPod ?? nobodys.link,
+    netns: inPod ? path : '',
+    claim,
+    before: claim.original.settings,
+    holders: keeper?.holders ?? nobodys.holders,
+  };
+}
+
+/** A device in a pod of the Go plugin. */
+async function inGoPod(nobodys: Device, made: GoAttachment | undefined, netns: string): Promise<Device> {
+  const inPod = await linkIn(netns, nobodys.vf.pci, made?.ifname ?? usualIfname);
+  const owner = made ? goOwner(made, netns) : { ...unknownGoOwner, ifname: inPod?.ifname, netns };
+  return {
+    ...nobodys,
+    state: 'attached',
+    why: `the Go plugin put it into "${netns}"`,
+    owner,
+    since: made?.since,
+    link: inPod ?? nobodys.link,
+    netns: inPod ? netns : '',
+    before: made?.original,
+  };
+}
+
+const unknownGoOwner = {
+  pod: undefined,
+  containerId: undefined,
+  containerName: undefined,
+  network: undefined,
+  by: 'Go plugin',
+} as const;
+
+function goOwner({ containerId, ifname, network }: GoAttachment, netns: string): DeviceOwner {
+  return { ...unknownGoOwner, containerId, ifname, network, netns };
 }
 
 /** What is with a device on which nobody has a claim. */
@@ -249,19 +298,29 @@ async function findElsewhere(
 /** A claim whose device does not exist any more. */
 function lost(host: Host, pci: string): Device {
   const claim = claimOn(host, pci);
+  const known = claim instanceof UnreadableClaim ? undefined : claim;
+  const { index = -1, pf = { pci: '', ifname: undefined } } = known?.vf ?? {};
   const nothing = { numVfs: 0, totalVfs: 0, driver: undefined };
-  const pf = { pci: '', ifname: undefined, ...nothing };
-  const vf: Vf = { pci, index: -1, pf, driver: undefined, ifnames: [] };
+  const vf = {
+    pci,
+    index,
+    pf: { pci: pf.pci, ifname: pf.ifname, ...nothing },
+    driver: undefined,
+    ifnames: [],
+  };
   const device = { vf, isPf: false, link: undefined, netns: '', settings: undefined, holders: [] };
-  if (claim === undefined || claim instanceof UnreadableClaim)
-    return { ...device, state: 'unreadable', why: claim?.message, owner: undefined, since: undefined, claim: undefined }; // prettier-ignore
+  if (!known) {
+    const why = claim instanceof UnreadableClaim ? claim.message : undefined;
+    const unknown = { owner: undefined, since: undefined, claim: undefined, before: undefined };
+    return { ...device, ...unknown, state: 'unreadable', why };
+  }
   return {
     ...device,
-    vf: { ...vf, index: claim.vf.index, pf: { ...pf, ...claim.vf.pf, ifname: claim.vf.pf.ifname } },
     state: 'gone',
-    why: `it was VF ${claim.vf.index} of PF ${claim.vf.pf.ifname ?? claim.vf.pf.pci}; its claim is still there`,
-    owner: ownerOf(claim),
-    since: claim.since,
-    claim,
+    why: `it was VF ${index} of PF ${pf.ifname ?? pf.pci}; its claim is still there`,
+    owner: ownerOf(known),
+    since: known.since,
+    claim: known,
+    before: known.original.settings,
   };
 }

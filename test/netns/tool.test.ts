@@ -1,7 +1,10 @@
-import { readdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { judge } from '../../src/inspect/dry-run.ts';
+import { inspect } from '../../src/inspect/inspect.ts';
+import { list } from '../../src/inspect/list.ts';
 import { survey } from '../../src/inspect/survey.ts';
+import { sweep } from '../../src/inspect/sweep.ts';
 import { FileLock } from '../../src/kernel/files.ts';
 import { Log } from '../../src/kernel/log.ts';
 import type { Claim } from '../../src/vf/claims.ts';
@@ -127,12 +130,18 @@ describe('survey()', () => {
   test("the Go plugin's attachments, with their container from its cache", async () => {
     using s = stage({ numVfs: 1 });
     writeFileSync(`${s.state.root}/pci/0000:03:10.0`, s.pod.path);
-    const cache = { name: 'gonet', deviceID: '0000:03:10.0', OrigVfState: { HostIFName: 'ens1v0' } };
+    const cache = {
+      name: 'gonet',
+      deviceID: '0000:03:10.0',
+      vlan: 100,
+      OrigVfState: { HostIFName: 'ens1v0', Vlan: 7 },
+    };
     writeFileSync(`${s.state.root}/abc-def-net1`, JSON.stringify(cache));
     const [, vf] = await survey(s.host);
     expect(vf).toMatchObject({
       state: 'attached',
       owner: { containerId: 'abc-def', ifname: 'net1', network: 'gonet', netns: s.pod.path, by: 'Go plugin' },
+      before: { vlan: { id: 7 } },
     });
   });
 
@@ -140,6 +149,46 @@ describe('survey()', () => {
     using vfio = stage({ numVfs: 1, vfDriver: 'vfio-pci' });
     expect(await vfio.states()).toMatchObject({ 0: 'dpdk: bound to vfio-pci' });
   });
+});
+
+test('looking changes nothing: list, inspect and gc --dry-run leave the state folder as it was', async () => {
+  using s = stage({ numVfs: 4 });
+  const { root } = s.state;
+  s.claim(0, 'attached', s.pod.path);
+  s.claim(1, 'adding', '/run/netns/gone');
+  writeFileSync(`${root}/claims/0000:03:10.4.json`, '{');
+  writeFileSync(`${root}/claims/0000:03:10.6.json`, '{"version":2}');
+  writeFileSync(`${root}/claims/0000:03:10.2.json.tmp`, '{');
+  mkdirSync(`${root}/leases`);
+  const claim = JSON.parse(readFileSync(`${root}/claims/0000:03:10.2.json`, 'utf8')) as object;
+  const lease = { ...claim, freeing: { tries: 2, lastError: 'away' } };
+  writeFileSync(`${root}/leases/0000:03:10.2-2026.json`, JSON.stringify(lease));
+  const goCache = { name: 'gonet', deviceID: '0000:03:10.2', OrigVfState: { HostIFName: 'ens1v1' } };
+  writeFileSync(`${root}/dead-net1`, JSON.stringify(goCache));
+  const everything = () =>
+    readdirSync(root, { recursive: true, encoding: 'utf8' })
+      .sort()
+      .map((name) => {
+        const { mtimeMs, ino, size } = statSync(`${root}/${name}`);
+        return { name, mtimeMs, ino, size };
+      });
+  const before = everything();
+  const flags = {
+    json: false,
+    dryRun: true,
+    force: false,
+    device: undefined,
+    env: {},
+    style: { columns: undefined, hasColour: false },
+  };
+  expect((await list(s.host, flags)).stdout).toMatch(/LEASE[^]*0000:03:10.2-2026[^]*away/);
+  await inspect(s.host, ['ens1#1'], flags);
+  const { stdout } = await sweep(s.host, flags);
+  expect(everything()).toEqual(before);
+  expect(stdout).toMatch(/10\.2 {2}would be given back/);
+  expect(stdout).toMatch(/10\.4 {2}failed: .*it is not JSON/);
+  expect(stdout).toMatch(/10\.6 {2}left alone: .*later version/);
+  expect(stdout).toMatch(/10\.2-2026 {2}would be freed/);
 });
 
 describe('sriov check', () => {

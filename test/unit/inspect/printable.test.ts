@@ -43,6 +43,7 @@ function deviceOfNames(): Device {
     netns: name(),
     settings: undefined,
     claim: undefined,
+    before: undefined,
     holders: [{ pid: 1, program: name() }],
   };
 }
