@@ -73,7 +73,7 @@ const linkAttributes = attrs({
   extMask: [29, u32],
   physSwitchId: [36, raw],
   physPortName: [38, cstring],
-  xdp: [43 | NLA_F_NESTED, attrs({ fd: [1, i32], attached: [2, u8] })],
+  xdp: [43 | NLA_F_NESTED, attrs({ fd: [1, i32], attached: [2, u8], flags: [3, u32] })],
   minMtu: [50, u32],
   maxMtu: [51, u32],
   altnames: [52 | NLA_F_NESTED, listOf(ALT_IFNAME, cstring)], // IFLA_PROP_LIST
@@ -104,8 +104,8 @@ export interface Link {
   readonly physPortName: string | undefined;
   /** What was written with `ip link set ... alias`. */
   readonly alias: string;
-  /** A program is attached to the link's receive path (IFLA_XDP_ATTACHED). */
-  readonly hasXdp: boolean;
+  /** In which modes programs are attached to the link's receive path: XDP_FLAGS_*_MODE. */
+  readonly xdpModes: readonly number[];
   /**
    * What the PF reports of its VFs, where asked for; undefined where its driver reports none at all. Never by position: the kernel leaves a
    * VF out whose driver does not answer just now (rtnl_fill_vfinfo: "if (...ndo_get_vf_config(...)) return 0").
@@ -122,6 +122,13 @@ export function formatMac(bytes: Uint8Array): string {
 export function macBytes(mac: string): Uint8Array {
   return Uint8Array.from(mac.split(':'), (part) => Number.parseInt(part, 16));
 }
+
+// uapi/linux/if_link.h: XDP_FLAGS_SKB_MODE, XDP_FLAGS_DRV_MODE, XDP_FLAGS_HW_MODE
+const SKB_MODE = 2;
+const DRV_MODE = 4;
+const HW_MODE = 8;
+/** By XDP_ATTACHED_NONE, _DRV, _SKB, _HW, _MULTI: a program goes only where its mode is named. */
+const xdpModes = [[], [DRV_MODE], [SKB_MODE], [HW_MODE], [SKB_MODE, DRV_MODE, HW_MODE]];
 
 /** Text of bytes without a terminating zero; each byte is kept, whatever it is. */
 function latin1(bytes: Uint8Array | undefined): string {
@@ -148,7 +155,7 @@ function toLink(payload: Uint8Array): Link {
     isSwitchPort: (attributes.physSwitchId?.length ?? 0) > 0,
     physPortName: attributes.physPortName,
     alias: latin1(attributes.alias),
-    hasXdp: (attributes.xdp?.attached ?? 0) !== 0,
+    xdpModes: xdpModes[attributes.xdp?.attached ?? 0] ?? [],
     vfs: attributes.vfInfoList,
   };
 }
@@ -221,8 +228,8 @@ export interface LinkChange {
   readonly mtu?: number | undefined;
   readonly ifname?: string | undefined;
   readonly alias?: string | undefined;
-  /** Detaches whatever program is attached to the receive path. */
-  readonly dropXdp?: boolean;
+  /** Detaches the program that is attached to the receive path in this mode. */
+  readonly dropXdp?: number | undefined;
   /** IFF_* bits to set and to clear. */
   readonly setFlags?: number;
   readonly clearFlags?: number;
@@ -242,7 +249,7 @@ export async function setLink(
     mtu,
     ifname,
     alias: alias === undefined ? undefined : latin1Bytes(alias),
-    xdp: dropXdp ? { fd: -1 } : undefined,
+    xdp: dropXdp === undefined ? undefined : { fd: -1, flags: dropXdp },
   };
   await rtnl.request(
     operation,

@@ -255,12 +255,13 @@ export async function restoreNetdev(host: Host, vf: Vf, link: Link, original: Ne
   const mtu = now.mtu === original.mtu ? undefined : original.mtu;
   const alias = now.alias === (original.alias ?? '') ? undefined : (original.alias ?? '');
   // A program that the pod has put into the receive path would see the next pod's traffic.
-  const dropXdp = current.hasXdp;
+  for (const dropXdp of current.xdpModes)
+    await setLink(rtnl, `detach the XDP program of ${current.ifname}`, current.ifindex, { dropXdp });
   for (let tries = 1; ; tries++) {
     const ifname = now.ifname === original.ifname ? undefined : await nameFor(host, current, original.ifname);
-    const isSame = ifname === undefined && mtu === undefined && alias === undefined && !dropXdp;
+    const isSame = ifname === undefined && mtu === undefined && alias === undefined;
     if (isSame && !clearFlags && !flags(true)) break;
-    const changes = { ifname, mtu, alias, dropXdp, setFlags: flags(true), clearFlags };
+    const changes = { ifname, mtu, alias, setFlags: flags(true), clearFlags };
     try {
       await setLink(rtnl, `restore ${current.ifname}`, current.ifindex, changes);
       break;

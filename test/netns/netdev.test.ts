@@ -149,6 +149,45 @@ describe('moveToHost()', () => {
   });
 });
 
+/** Loads a program that passes everything on, and attaches it to a link as `ip link set ... xdpgeneric` does. */
+const attachXdp = `
+import ctypes, os, platform, socket, struct, sys
+instructions = struct.pack('<BBhi', 0xb7, 0, 0, 2) + struct.pack('<BBhi', 0x95, 0, 0, 0) # r0 = XDP_PASS; exit
+code, licence = ctypes.create_string_buffer(instructions), ctypes.create_string_buffer(b'GPL')
+attribute = struct.pack('<IIQQIIQII16s', 6, 2, ctypes.addressof(code), ctypes.addressof(licence), 0, 0, 0, 0, 0, b'')
+bpf = 280 if platform.machine() == 'aarch64' else 321
+fd = ctypes.CDLL(None, use_errno=True).syscall(bpf, 5, attribute, len(attribute)) # BPF_PROG_LOAD, type XDP
+if fd < 0: sys.exit(os.strerror(ctypes.get_errno()))
+xdp = struct.pack('<HHi', 8, 1, fd) + struct.pack('<HHI', 8, 3, 2) # IFLA_XDP_FD, IFLA_XDP_FLAGS: generic
+body = struct.pack('<BxHiII', 0, 0, socket.if_nametoindex(sys.argv[1]), 0, 0) + struct.pack('<HH', 4 + len(xdp), 43 | 0x8000) + xdp
+netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
+netlink.send(struct.pack('<IHHII', 16 + len(body), 19, 5, 1, 0) + body)
+sys.exit(-struct.unpack_from('<i', netlink.recv(4096), 16)[0])`;
+
+test('a program that the pod put into the receive path does not see the next pod’s traffic', async () => {
+  using s = stage();
+  const host = hostOf(s.hostNetns);
+  const original = netdevState(await linkOf(s.hostNetns, 'vf0'));
+  run('ip', 'netns', 'exec', s.host.name, 'python3', '-c', attachXdp, 'vf0');
+  expect(s.host.ip('link', 'show', 'vf0')).toContain('xdpgeneric');
+  await restoreNetdev(host, vf, await linkOf(s.hostNetns, 'vf0'), original);
+  expect(s.host.ip('link', 'show', 'vf0')).not.toContain('xdp');
+});
+
+test('restoreNetdev() takes the alias away that the pod gave it, and keeps the one of before', async () => {
+  using s = stage();
+  const host = hostOf(s.hostNetns);
+  const bare = netdevState(await linkOf(s.hostNetns, 'vf0'));
+  s.host.ip('link', 'set', 'vf0', 'alias', 'evil');
+  await restoreNetdev(host, vf, await linkOf(s.hostNetns, 'vf0'), bare);
+  expect(s.host.ip('link', 'show', 'vf0')).not.toContain('alias');
+  s.host.ip('link', 'set', 'vf0', 'alias', 'port of rack 7');
+  const named = netdevState(await linkOf(s.hostNetns, 'vf0'));
+  s.host.ip('link', 'set', 'vf0', 'alias', 'evil');
+  await restoreNetdev(host, vf, await linkOf(s.hostNetns, 'vf0'), named);
+  expect(s.host.ip('link', 'show', 'vf0')).toContain('alias port of rack 7');
+});
+
 test('restoreNetdev() brings back name, alternative names, MAC, MTU and promisc', async () => {
   using s = stage();
   const host = hostOf(s.hostNetns);
