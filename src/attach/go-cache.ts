@@ -3,14 +3,15 @@
  * of which VF is in which namespace. Its locks are ours, too (lockVf).
  */
 import * as z from 'zod/mini';
-import { Errno, isErrno, NotANetns } from '../kernel/errno.ts';
+import { Errno, errnoOf, isErrno, NotANetns } from '../kernel/errno.ts';
 import { listFolder, modifiedMs, readFile, removeFile } from '../kernel/files.ts';
-import { parseJson } from '../kernel/json.ts';
+import { InputRefused, parseJson } from '../kernel/json.ts';
 import { ETH_P_8021AD } from '../kernel/link.ts';
 import { Netns } from '../kernel/netns.ts';
 import type { Host } from '../vf/host.ts';
 import { parsePci } from '../vf/inventory.ts';
 import type { VfSettings } from '../vf/settings.ts';
+import { messageOf } from './failure.ts';
 
 const text = z.optional(z.nullable(z.string()));
 const number = z.optional(z.nullable(z.int()));
@@ -93,13 +94,35 @@ export function leadsToNetns(path: string): boolean {
 /** The attachments that the Go plugin's caches tell of, the newest first. */
 export function listGoAttachments(host: Host): GoAttachment[] {
   return listFolder(host.stateDir)
-    .flatMap((name) => readCache(host, name) ?? [])
+    .flatMap((name) => {
+      try {
+        return readCache(host, name) ?? [];
+      } catch (error) {
+        if (!isNoCache(error)) throw error;
+        host.log.debug('no cache of the Go plugin', { name, error: messageOf(error) });
+        return [];
+      }
+    })
     .sort((a, b) => b.madeMs - a.madeMs);
 }
 
 /** The Go plugin's attachment of that name; undefined if it knows nothing of it. */
 export function findGoAttachment(host: Host, containerId: string, ifname: string): GoAttachment | undefined {
-  return readCache(host, `${containerId}-${ifname}`);
+  try {
+    return readCache(host, `${containerId}-${ifname}`);
+  } catch (error) {
+    if (!isNoCache(error)) throw error;
+    host.log.error('unreadable cache of the Go plugin left alone', { containerId, error: messageOf(error) });
+    return undefined;
+  }
+}
+
+/**
+ * Whatever else lies in that folder is no reason to fail every ADD; but a disk that does not read is: it may hide what a dead pod left on
+ * the VF.
+ */
+function isNoCache(error: unknown): boolean {
+  return errnoOf(error) === undefined || isErrno(error, Errno.EISDIR);
 }
 
 /** Forgets an attachment that was undone, and in which namespace its VF was. */
@@ -108,20 +131,20 @@ export function forgetGoAttachment(host: Host, { path, pci }: GoAttachment): voi
   removeFile(path);
 }
 
-/** CONTAINER-IFNAME; an interface name of a pod seldom has a dash, a container id may. */
+/**
+ * CONTAINER-IFNAME; an interface name of a pod seldom has a dash, a container id may.
+ * @throws an error that says what is wrong with the file
+ */
 function readCache(host: Host, name: string): GoAttachment | undefined {
   const at = name.lastIndexOf('-');
   if (at < 1) return undefined;
   const path = `${host.stateDir}/${name}`;
   const json = readFile(path);
   if (json === undefined) return undefined;
-  const parsed = cacheSchema.safeParse(parseOrIgnore(json));
-  const pci = parsed.success ? parsePci(parsed.data.deviceID) : undefined;
-  if (!parsed.success || pci === undefined) {
-    host.log.error('unreadable cache of the Go plugin left alone', { path, error: parsed.error?.message });
-    return undefined;
-  }
-  const cache = parsed.data;
+  const cache = cacheSchema.parse(parseJson(json));
+  const pci = parsePci(cache.deviceID);
+  if (pci === undefined)
+    throw new InputRefused(`"deviceID": ${JSON.stringify(cache.deviceID)} is no PCI address`);
   const { HostIFName, EffectiveMAC, MTU } = cache.OrigVfState;
   const madeMs = modifiedMs(path) ?? 0;
   return {
@@ -139,14 +162,6 @@ function readCache(host: Host, name: string): GoAttachment | undefined {
     asked: askedSettings(cache),
     original: originalSettings(cache),
   };
-}
-
-function parseOrIgnore(json: string): unknown {
-  try {
-    return parseJson(json);
-  } catch {
-    return undefined;
-  }
 }
 
 function askedSettings(cache: Cache): VfSettings {

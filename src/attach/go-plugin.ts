@@ -41,10 +41,11 @@ export async function releaseGoAttachment(
   return restore(host, made, lock, caller, netns || recordedNetns(host, made.pci));
 }
 
-/** Whether a pod of ours got the VF after the Go plugin. */
+/** Whether another pod got the VF after this one: from us, or from the Go plugin. */
 function hasPassedOn(host: Host, { pci, madeMs }: GoAttachment): boolean {
   const claim = readClaimOrLog(host, pci);
-  return claim !== undefined && Date.parse(claim.since) > madeMs;
+  if (claim && Date.parse(claim.since) > madeMs) return true;
+  return listGoAttachments(host).some((other) => other.pci === pci && other.madeMs > madeMs);
 }
 
 /**
