@@ -223,7 +223,7 @@ describe('the claim survives', () => {
   test('killed IPAM: a plugin that hangs dies with the ADD and holds the VF until then', async () => {
     await node.machine.write(
       '/opt/cni/bin/slow',
-      '#!/bin/sh\ncat > /dev/null\n[ "$CNI_COMMAND" = ADD ] && sleep 1000\nexit 0\n',
+      '#!/bin/sh\ncat > /dev/null\n[ "$CNI_COMMAND" = ADD ] && exec sleep 1000\nexit 0\n',
       0o755,
     );
     await node.pods('p');
@@ -363,7 +363,7 @@ describe('a node that comes from the Go plugin', () => {
   test('its lock is ours', async () => {
     await node.pods('e');
     const lock = `/var/lib/cni/sriov/pci/vf_lock/${vfPci(0, 0)}.lock`;
-    await node.sh(`flock ${lock} sh -c 'touch /run/taken; until [ -e /run/over ]; do sleep 0.05; done' > /dev/null 2>&1 &
+    await node.sh(`mkdir -p ${lock.replace(/[^/]*$/, '')}; flock ${lock} sh -c 'touch /run/taken; until [ -e /run/over ]; do sleep 0.05; done' > /dev/null 2>&1 &
       until [ -e /run/taken ]; do sleep 0.05; done`);
     let hasEnded = false;
     const added = node.add('e', stdin(0)).finally(() => (hasEnded = true));

@@ -212,6 +212,7 @@ describe('the tool', () => {
     });
     const { stdout } = await node.machine.run(
       `CNI_COMMAND=STATUS /opt/cni/bin/sriov <<<'${config}' >/dev/null # whose file it is, its first line tells
+       yes filler | head -c 5000 >>/var/log/big.log # a file that begins with zeros is no text
        truncate -s 100M /var/log/big.log
        for n in 1 2 3 4; do
          CNI_COMMAND=STATUS /opt/cni/bin/sriov <<<'${config}' >/tmp/answer.$n &
