@@ -17,7 +17,7 @@ import { applySettings, flat } from '../vf/settings.ts';
 import { choose } from './choose.ts';
 import { Failure, IpamRefused, messageOf } from './failure.ts';
 import { ipamType, savedConfig } from './ipam-plugin.ts';
-import { startFreeing } from './lease.ts';
+import { startFreeing, writeLease } from './lease.ts';
 import { makePlan, noNetdev, type Plan, refuseUnfit } from './plan.ts';
 import { openPodFor, refuseTakenName } from './pod.ts';
 import { release } from './release.ts';
@@ -205,10 +205,21 @@ async function rollBack(
   }
 }
 
+/** Should that fail, gc tries it again. */
 function freeOnce(host: Host, claim: Claim, { env }: Caller): void {
   try {
     startFreeing(host, claim, { env })();
   } catch (error) {
-    host.log.warning('IPAM plugin refused to free what it may have given', { error: messageOf(error) });
+    keepUncertain(host, claim, error);
+  }
+}
+
+function keepUncertain(host: Host, claim: Claim, cause: unknown): void {
+  const message = `IPAM plugin refused to free what it may have given: ${messageOf(cause)}`;
+  host.log.warning(message);
+  try {
+    writeLease(host, claim, new Failure('incomplete', message, undefined, { cause }), true);
+  } catch (error) {
+    host.log.warning('lease not written', { error: messageOf(error) }); // the VF is back, and there need be no address
   }
 }

@@ -84,7 +84,9 @@ async function restore(
   const notFreed = await undo(host, claim, lock, caller);
   if (notFreed) writeLease(host, claim, notFreed);
   forgetGoAttachment(host, made);
-  return notFreed && !isHopeless({ claim, isStripped: true }, caller) ? notFreed : undefined;
+  return notFreed && !isHopeless({ claim, isStripped: true, isUncertain: false }, caller)
+    ? notFreed
+    : undefined;
 }
 
 /** Only the address of an attachment whose VF is somebody else's by now. */
@@ -97,7 +99,7 @@ function freeAddress(host: Host, claim: Claim, caller: Caller): Failure | undefi
       cause: error,
     });
     writeLease(host, claim, notFreed);
-    return isHopeless({ claim, isStripped: true }, caller) ? undefined : notFreed;
+    return isHopeless({ claim, isStripped: true, isUncertain: false }, caller) ? undefined : notFreed;
   }
 }
 

@@ -21,7 +21,12 @@ import type { Caller } from './wish.ts';
 
 const triesSchema = z.looseObject({
   freeing: z.optional(
-    z.object({ tries: z.int(), lastError: z.string(), isStripped: z.optional(z.boolean()) }),
+    z.object({
+      tries: z.int(),
+      lastError: z.string(),
+      isStripped: z.optional(z.boolean()),
+      isUncertain: z.optional(z.boolean()),
+    }),
   ),
 });
 
@@ -35,6 +40,8 @@ export interface Lease {
   readonly lastError: string | undefined;
   /** All that was ever known of the network's IPAM is the type: most plugins refuse to work with that. */
   readonly isStripped: boolean;
+  /** Nobody knows whether there is an address: the IPAM plugin refused to give one, and then to free it. */
+  readonly isUncertain: boolean;
 }
 
 function folder(host: Host): string {
@@ -56,26 +63,25 @@ export function keepLease(host: Host, claim: Claim, lock: FileLock, why: Failure
   moveClaim(host, claim.vf.pci, leasePath(host, leaseName(claim)), lock);
   noteFailure(
     host,
-    { name: leaseName(claim), claim, tries: 0, lastError: undefined, isStripped: false },
+    { name: leaseName(claim), claim, tries: 0, lastError: undefined, isStripped: false, isUncertain: false },
     why,
   );
 }
 
-/** Makes a lease of what is on record elsewhere (the Go plugin's cache). */
-export function writeLease(host: Host, claim: Claim, why: Failure): void {
+/** Makes a lease of what no claim is on: what the Go plugin attached, or what an IPAM plugin that refused may have given. */
+export function writeLease(host: Host, claim: Claim, why: Failure, isUncertain = false): void {
   makeFolder(folder(host));
   const isBare = isStripped(claim.request.config);
-  const freeing = { tries: 1, lastError: messageOf(why.cause ?? why), isStripped: isBare };
-  writeFileAtomically(
-    leasePath(host, leaseName(claim)),
-    JSON.stringify({ ...claim, freeing }, undefined, 1),
-    false,
-  );
+  const freeing = { tries: 1, lastError: messageOf(why.cause ?? why), isStripped: isBare, isUncertain };
+  const text = JSON.stringify({ ...claim, freeing }, undefined, 1);
+  writeFileAtomically(leasePath(host, leaseName(claim)), text, false);
 }
 
 /** Best effort: what matters is that the file is there. */
-function noteFailure(host: Host, { name, claim, tries, isStripped: isBare }: Lease, why: Failure): void {
-  const freeing = { tries: tries + 1, lastError: messageOf(why.cause ?? why), isStripped: isBare };
+function noteFailure(host: Host, lease: Lease, why: Failure): void {
+  const { name, claim, tries, isStripped: isBare, isUncertain } = lease;
+  const lastError = messageOf(why.cause ?? why);
+  const freeing = { tries: tries + 1, lastError, isStripped: isBare, isUncertain };
   host.log.warning('address not freed, kept as a lease', { lease: name, ...freeing });
   try {
     writeFileAtomically(leasePath(host, name), JSON.stringify({ ...claim, freeing }, undefined, 1), false);
@@ -94,8 +100,8 @@ export function listLeases(host: Host): Lease[] {
     try {
       const claim = parseClaim(leasePath(host, name), text);
       const { freeing } = triesSchema.parse(parseJson(text));
-      const { tries = 0, lastError, isStripped: isBare = false } = freeing ?? {};
-      return [{ name, claim, tries, lastError, isStripped: isBare }];
+      const { tries = 0, lastError, isStripped: isBare = false, isUncertain = false } = freeing ?? {};
+      return [{ name, claim, tries, lastError, isStripped: isBare, isUncertain }];
     } catch (error) {
       if (!(error instanceof UnreadableClaim)) throw error;
       host.log.error('unreadable lease', { lease: name, error: error.message });
@@ -142,10 +148,14 @@ export function freeLease(host: Host, lease: Lease, caller: Caller): Failure | u
 }
 
 /**
- * Whether a DEL may leave a lease to gc and the operator: all that anybody knows of its network's IPAM is the type, and a runtime that
- * repeats its DEL with just that would keep the pod Terminating for ever.
+ * Whether a DEL may leave a lease to gc and the operator, because a runtime that repeats it would keep the pod Terminating for ever: all
+ * that anybody knows of its network's IPAM is the type; or the IPAM plugin refuses whatever it is asked, and may have given nothing.
  */
-export function isHopeless(lease: Pick<Lease, 'claim' | 'isStripped'>, caller: Caller): boolean {
+export function isHopeless(
+  lease: Pick<Lease, 'claim' | 'isStripped' | 'isUncertain'>,
+  caller: Caller,
+): boolean {
+  if (lease.isUncertain) return true;
   return lease.isStripped && isStripped(fuller(lease.claim.request, caller.request).config);
 }
 

@@ -74,16 +74,28 @@ export function writeFileAtomically(path: string, text: string, durable: boolean
     system.fchmod(fd, mode); // one that was left may have another
     system.writeText(fd, text);
     system.fdatasync(fd);
+    system.rename(temporary, path);
+  } catch (error) {
+    discard(temporary); // a full disk needs every byte of it
+    throw error;
   } finally {
     system.close(fd);
   }
-  system.rename(temporary, path);
   if (!durable) return;
   const folder = system.open(parent(path), O_RDONLY | O_DIRECTORY);
   try {
     system.fsync(folder);
   } finally {
     system.close(folder);
+  }
+}
+
+/** Removes a file that is of no use to anybody; whoever comes next would write over it. */
+function discard(path: string): void {
+  try {
+    removeFile(path);
+  } catch {
+    // the error that led here tells more
   }
 }
 

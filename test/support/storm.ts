@@ -284,6 +284,8 @@ export async function storm(
   if (failed) throw failed.reason;
   for (const pod of pods) if (pod.vf !== undefined) await detach(pod);
   await node.sh(pods.map(({ name }) => `ip netns del ${name}`).join('\n'));
+  // Addresses that the moody plugin may have given, and did not want back: it says yes two times in three.
+  await node.sh('for tries in {1..20}; do sriov gc > /dev/null && break; done');
   return figures;
 }
 
