@@ -634,9 +634,11 @@ static napi_value js_wait(napi_env env, napi_callback_info info) {
   if (done == 0) {
     int fd = syscall(SYS_pidfd_open, pid, 0);
     if (fd >= 0) {
-      poll_fully(fd, POLLIN, timeout_ms);
+      int ended = poll_fully(fd, POLLIN, timeout_ms) > 0;
       close(fd);
-      done = waitpid(pid, &status, WNOHANG);
+      /* who traces it hears of its end first, and until then it is not ours to wait for */
+      do done = waitpid(pid, &status, ended ? 0 : WNOHANG);
+      while (done < 0 && errno == EINTR);
     } else { /* before linux 5.3 */
       while (done == 0 && clock_ms() < deadline) {
         nanosleep(&(struct timespec){0, 5000000}, NULL);
