@@ -23,7 +23,7 @@ ARCHS = amd64 arm64
 COMMA = ,
 EMPTY =
 PLATFORMS = --platform $(subst $(EMPTY) ,$(COMMA),$(ARCHS:%=linux/%))
-HOURS = test/lab/containerd test/lab/crash test/lab/dpdk test/lab/storm test/lab/fuzz
+HOURS = test/lab/containerd test/lab/crash test/lab/error-matrix test/lab/vf-in-reset test/lab/dpdk test/lab/storm test/lab/fuzz
 SOURCES = $(shell find src -name '*.ts')
 ENGINE_SOURCES = $(wildcard src/engine/*.[chS] src/engine/*.ld) src/kernel/native/system.c build/bytecode.c \
   build/static.ts build/executable.ts build/toolchain.ts build/engine-sources.ts
@@ -66,7 +66,7 @@ test-lab: $(EXECUTABLE) ## run the tests in the lab; T=pattern picks files, ENGI
 bench: $(EXECUTABLE) ## measure: start-up, ADD and DEL in the lab, growth; ONLY=start-up,instructions,lab,growth OUT=docs/performance.md
 	$(NODE) bench/main.ts $(if $(ONLY),--only $(ONLY)) $(if $(OUT),--out $(OUT))
 
-soak: $(BOTH) ## run all of the crash matrix, storm and fuzz (hours); SEED=2 makes other choices
+soak: $(BOTH) ## run all of the error and crash matrices, storm and fuzz (hours); SEED=2 makes other choices
 	SOAK=1 $(VITEST) --project unit --project netns test/unit/cni/fuzz test/netns/differential
 	SOAK=1 $(VITEST) --project lab $(HOURS)
 	SOAK=1 ENGINE=node $(VITEST) --project lab $(HOURS)

@@ -55,7 +55,7 @@ esac
 /** What goes on around the plugin until /run/storm.over is there. */
 const surroundings = {
   // The disk of leases and claims is full for a moment, again and again.
-  disk: `sleep 2; dd if=/dev/zero of=/var/lib/cni/filler bs=4k 2> /dev/null; sleep 1; rm -f /var/lib/cni/filler`,
+  disk: `sleep 10; dd if=/dev/zero of=/var/lib/cni/filler bs=4k 2> /dev/null; sleep 0.5; rm -f /var/lib/cni/filler`,
   // As udev does: whatever appears under the kernel's name gets its own.
   renamer: `for vf in /sys/bus/pci/devices/*/physfn; do
       vf=\${vf%/physfn}; name=$(ls $vf/net 2> /dev/null)
