@@ -17,6 +17,9 @@ ARCH =
 VITEST = $(NODE) node_modules/vitest/vitest.mjs run
 CNI_BIN = /opt/cni/bin
 NETAVARK_PLUGINS = /usr/libexec/netavark
+# Where deploy/sriov-docker.service has it.
+DOCKER_DRIVER = /usr/libexec/sriov
+SYSTEMD_UNITS = /etc/systemd/system
 IMAGE = sriov-cni:$(shell sed -n 's/.*"version": "\(.*\)".*/\1/p' package.json)
 BUILDER = podman
 ARCHS = amd64 arm64
@@ -47,6 +50,12 @@ install-podman: $(EXECUTABLE) ## install it as Podman's plugin (DESTDIR=, NETAVA
 
 uninstall-podman: ## remove that again
 	sh deploy/install.sh --dir $(NETAVARK_PLUGINS) uninstall
+
+install-docker: dist/sriov ## install it as Docker's network driver, with systemd's units (DESTDIR=, SYSTEMD_UNITS=)
+	sh deploy/install.sh --dir $(DOCKER_DRIVER) --units $(SYSTEMD_UNITS) install dist/sriov
+
+uninstall-docker: ## remove that again
+	sh deploy/install.sh --dir $(DOCKER_DRIVER) --units $(SYSTEMD_UNITS) uninstall
 
 demo: $(EXECUTABLE) ## show a real VF in a pod, in the lab
 	$(NODE) lab/cli.ts run lab/demo.sh

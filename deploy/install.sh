@@ -2,7 +2,7 @@
 # Installs the plugin on a node, or takes it away again. Run it with --help.
 set -eu
 
-usage="Usage: install.sh [--root DIR] [--dir DIR] install FILE | uninstall | rollback [--force]
+usage="Usage: install.sh [--root DIR] [--dir DIR] [--units DIR] install FILE | uninstall | rollback [--force]
 
   install FILE   tries FILE, keeps what was there as sriov.previous, and puts FILE in its place in one step (rename)
   uninstall      removes sriov; refuses while VFs are attached
@@ -11,6 +11,8 @@ usage="Usage: install.sh [--root DIR] [--dir DIR] install FILE | uninstall | rol
 
   --root DIR     the host's root, where that is not our own: FILE is tried there with chroot (a DaemonSet)
   --dir DIR      folder of CNI plugins, default /opt/cni/bin
+  --units DIR    for Docker's network driver: systemd's units, too, into DIR or out of it; where systemd runs, they are
+                 started, restarted or stopped
   DESTDIR        (environment) put before the folder, for making packages: nothing is tried then
 
 Exit code: 0 done, 1 not done: nothing was changed, 2 wrong command line."
@@ -26,6 +28,7 @@ fail() {
 
 root=/
 dir=/opt/cni/bin
+units=
 force=
 action=
 file=
@@ -33,6 +36,7 @@ while [ $# -gt 0 ]; do
   case $1 in
     --root) root=${2:?}; shift ;;
     --dir) dir=${2:?}; shift ;;
+    --units) units=${2:?}; shift ;;
     --force) force=1 ;;
     -h | --help) echo "$usage"; exit 0 ;;
     install) action=install; file=${2:-}; [ $# -gt 1 ] && shift ;;
@@ -97,6 +101,38 @@ try() {
   return 1
 }
 
+# systemctl, where systemd runs on this very host and not for a package or in a DaemonSet
+systemd() {
+  [ -n "${DESTDIR:-}" ] || [ "$root" != / ] || [ ! -d /run/systemd/system ] || systemctl --quiet "$@"
+}
+
+install_units() {
+  [ -n "$units" ] || return 0
+  mkdir -p "$prefix$units"
+  for unit in socket service; do
+    cp "$(dirname "$0")/sriov-docker.$unit" "$prefix$units/"
+    chmod 644 "$prefix$units/sriov-docker.$unit"
+  done
+  systemd daemon-reload
+  systemd enable sriov-docker.socket sriov-docker.service
+  systemd start sriov-docker.socket
+  restart_units || fail "everything is installed, but sriov-docker.service does not start: journalctl -u sriov-docker"
+  echo "sriov-docker.socket and sriov-docker.service are installed in $prefix$units"
+}
+
+# The socket stays meanwhile: no call of dockerd is refused.
+restart_units() {
+  [ -z "$units" ] || systemd restart sriov-docker.service
+}
+
+uninstall_units() {
+  [ -n "$units" ] && [ -e "$prefix$units/sriov-docker.socket" ] || return 0
+  systemd disable --now sriov-docker.service sriov-docker.socket
+  rm -f "$prefix$units/sriov-docker.socket" "$prefix$units/sriov-docker.service"
+  systemd daemon-reload
+  echo "sriov-docker.socket and sriov-docker.service are removed from $prefix$units"
+}
+
 # PCI addresses of the VFs that are attached.
 attached() {
   ls "$claims" 2>/dev/null | sed -n 's/\.json$//p' | tr '\n' ' '
@@ -117,6 +153,7 @@ case $action in
     [ -n "${DESTDIR:-}" ] || try "$dir/$new" || fail "\"$file\" does not run on this host, so nothing was changed: $reason"
     if cmp -s "$target/$new" "$target/sriov"; then
       echo "$said is installed in $target already"
+      install_units
       exit 0
     fi
     if [ -e "$target/sriov" ]; then
@@ -128,14 +165,16 @@ case $action in
     sync "$target/$new" 2>/dev/null || sync
     mv -f "$target/$new" "$target/sriov"
     echo "$said is installed in $target"
+    install_units
     ;;
 
   uninstall)
-    [ -e "$target/sriov" ] || { echo "there is no $target/sriov"; exit 0; }
+    [ -e "$target/sriov" ] || { uninstall_units; echo "there is no $target/sriov"; exit 0; }
     vfs=$(attached)
     if [ -n "$vfs" ] && [ -z "$force" ]; then
       fail "VFs are attached, and nothing else can give them back: $vfs- drain the node, or run: sriov gc; sriov release VF --force"
     fi
+    uninstall_units
     rm -f "$target/sriov"
     echo "$target/sriov is removed; /var/lib/cni/sriov stays$([ -e "$target/sriov.previous" ] && echo ", and so does sriov.previous")"
     ;;
@@ -147,6 +186,7 @@ case $action in
       fail "sriov.previous is another plugin, which knows nothing of the VFs that are attached: $vfs- drain the node, or run: sriov release VF --force"
     fi
     mv -f "$target/sriov.previous" "$target/sriov"
+    restart_units
     echo "$target/sriov is what it was before"
     ;;
 esac

@@ -48,6 +48,9 @@ export const disks = {
   // Podman with netavark, which bookworm's is too old for: whole trees of newer releases, C library included, over the base's files.
   'podman-trixie': { release: 'trixie', packages: list('podman netavark crun conmon busybox-static') },
   'podman-sid': { release: 'sid', packages: list('podman netavark crun conmon busybox-static') },
+  // The oldest and the newest dockerd of Debian; the newest with its own release's libraries, as above.
+  docker: { release: 'bookworm', packages: list('docker.io containerd runc busybox-static') },
+  'docker-sid': { release: 'sid', packages: list('docker.io docker-cli containerd runc busybox-static') },
   'containerd-sid': {
     release: 'sid',
     packages: list('containerd containernetworking-plugins'),

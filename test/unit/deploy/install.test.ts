@@ -174,6 +174,29 @@ test('uninstall and rollback leave the plugin where pods need it', () => {
   expect(node.installed()).toEqual({});
 });
 
+test('--units: the units of the Docker driver come and go with it, into a package without systemctl', () => {
+  using node = new Node();
+  node.program('path/systemctl', `echo "$*" >> ${node.folder}/systemctl.log`);
+  const units = () => readdirSync(`${node.folder}/etc/systemd/system`).sort();
+  const run = (...args: string[]) =>
+    node.runWith(
+      { DESTDIR: node.folder },
+      '--dir',
+      '/opt/cni/bin',
+      '--units',
+      '/etc/systemd/system',
+      ...args,
+    );
+  expect(run('install', node.plugin('1.0.0'))).toMatchObject({ status: 0, stderr: '' });
+  expect(units()).toEqual(['sriov-docker.service', 'sriov-docker.socket']);
+  for (const unit of units())
+    expect(readFileSync(`${node.folder}/etc/systemd/system/${unit}`)).toEqual(readFileSync(`deploy/${unit}`));
+  expect(run('uninstall')).toMatchObject({ status: 0, stderr: '' });
+  expect(units()).toEqual([]);
+  expect(node.installed()).toEqual({});
+  expect(existsSync(`${node.folder}/systemctl.log`)).toBe(false);
+});
+
 test.each([[[]], [['install']], [['remove']], [['install', 'x', '--fast']]])(
   '%j is refused as a command line',
   (args) => {
