@@ -88,7 +88,8 @@ test('deploy/examples/podman.sh', async () => {
 test('two families, --internal and --route', async () => {
   await podman.network('both', '--ipv6 --subnet 10.7.0.0/24 --subnet fd00:7::/64');
   await podman.network('inside', '--internal --subnet 10.6.0.0/24 --route 10.55.0.0/16,10.6.0.9');
-  await podman.run('a', '--network both --network inside');
+  // Without names the order is a hash's, of the networks' ids.
+  await podman.run('a', '--network both:interface_name=eth0 --network inside:interface_name=eth1');
   const { IPAddress, GlobalIPv6Address } = await podman.inNetwork('a', 'both');
   expect([IPAddress, GlobalIPv6Address]).toEqual(['10.7.0.2', 'fd00:7::2']);
   const a = await podman.netns('a');
