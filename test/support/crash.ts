@@ -77,7 +77,7 @@ const ipamCalls = 'openat write rename renameat fsync unlink unlinkat mkdir mkdi
 );
 
 /** The N-th system call of a kind in one run of the plugin, or of a program that it starts. */
-interface KillPoint {
+export interface KillPoint {
   readonly call: string;
   readonly n: number;
   /** Who is killed: the plugin; a child of it; or both. */
@@ -89,7 +89,7 @@ function isChanging({ name, line }: TracedCall): boolean {
 }
 
 /** Which changing calls a call makes where it is not killed, after it has read what is wanted. */
-async function killPoints(node: TestNode, call: Door['attach']): Promise<KillPoint[]> {
+export async function changingPoints(node: TestNode, call: Door['attach']): Promise<KillPoint[]> {
   await mustEnd(call(node, 'p', tracing('p')));
   const { calls } = await readTrace(node, 'p');
   const begin = calls.findIndex(({ name, target }) => name.startsWith('read') && target === 'stdin');
@@ -218,7 +218,7 @@ export function describeCrashes(kind: string, door: Door, sampled: number): void
 
     test(`${kind}, attaching: ${recovery}`, { timeout: 14_400_000 }, async () => {
       await makePod();
-      const points = await killPoints(node, door.attach);
+      const points = await changingPoints(node, door.attach);
       await mustEnd(door.detach(node, 'p'));
       if (door.hasIpam) {
         points.push(...(await childPoints(node, door.attach)));
@@ -233,7 +233,7 @@ export function describeCrashes(kind: string, door: Door, sampled: number): void
     test(`${kind}, detaching: ${recovery}`, { timeout: 14_400_000 }, async () => {
       await makePod();
       await mustEnd(door.attach(node, 'p'));
-      const points = await killPoints(node, door.detach);
+      const points = await changingPoints(node, door.detach);
       if (door.hasIpam) {
         await mustEnd(door.attach(node, 'p'));
         points.push(...(await childPoints(node, door.detach)));
