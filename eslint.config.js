@@ -1,27 +1,31 @@
 import tseslint from 'typescript-eslint';
 
 /**
- * Dependencies point one way: main -> inspect -> a front door (cni, podman) -> attach -> vf, dpdk -> kernel. A folder may import itself and what stands
+ * Dependencies point one way: main -> inspect -> a front door (cni, podman, docker) -> attach -> vf, dpdk -> kernel. A folder may import itself and what stands
  * below it; a front door never imports another one. The second engine knows none of them.
  */
 const above = {
-  engine: ['kernel', 'vf', 'dpdk', 'attach', 'cni', 'podman', 'inspect', 'main'],
-  kernel: ['vf', 'dpdk', 'attach', 'cni', 'podman', 'inspect', 'main'],
-  vf: ['dpdk', 'attach', 'cni', 'podman', 'inspect', 'main'],
-  dpdk: ['attach', 'cni', 'podman', 'inspect', 'main'],
-  attach: ['cni', 'podman', 'inspect', 'main'],
-  cni: ['podman', 'inspect', 'main'],
-  podman: ['cni', 'inspect', 'main'],
+  engine: ['kernel', 'vf', 'dpdk', 'attach', 'cni', 'podman', 'docker', 'inspect', 'main'],
+  kernel: ['vf', 'dpdk', 'attach', 'cni', 'podman', 'docker', 'inspect', 'main'],
+  vf: ['dpdk', 'attach', 'cni', 'podman', 'docker', 'inspect', 'main'],
+  dpdk: ['attach', 'cni', 'podman', 'docker', 'inspect', 'main'],
+  attach: ['cni', 'podman', 'docker', 'inspect', 'main'],
+  cni: ['podman', 'docker', 'inspect', 'main'],
+  podman: ['cni', 'docker', 'inspect', 'main'],
+  docker: ['cni', 'podman', 'inspect', 'main'],
   inspect: ['main'],
 };
 
 /** Where the native parts are loaded, and the socket of the netlink package. The static executable has other files there. */
 const onNode = ['src/kernel/addon.ts', 'src/kernel/netlink-package.ts'];
 
+/** The Docker driver is a server, and part of the executable on Node only. */
+const daemon = ['src/docker/daemon.ts', 'src/docker/server.ts', 'src/docker/dockerd.ts'];
+
 /** Everything else is plain TypeScript that runs on any engine. */
 const noNode = {
   regex: '^(node:|netlink)',
-  message: `Only ${onNode.join(' and ')} import Node modules: add a call to src/kernel/system.ts.`,
+  message: `Only ${[...onNode, ...daemon].join(' and ')} import Node modules: add a call to src/kernel/system.ts.`,
 };
 
 const asyncFiles = {
@@ -29,15 +33,18 @@ const asyncFiles = {
   message: 'Use synchronous file calls: the thread pool lives in whatever network namespace it was born in.',
 };
 
-function direction(folder) {
-  const patterns = above[folder].map((upper) => ({
+function directionOf(folder) {
+  return above[folder].map((upper) => ({
     regex: `^\\.\\./(.*/)?${upper}(/|\\.ts$)`,
-    message: `src/${folder}/ must not import ${upper}: dependencies point main -> inspect -> cni, podman (neither imports the other) -> attach -> vf, dpdk -> kernel.`,
+    message: `src/${folder}/ must not import ${upper}: dependencies point main -> inspect -> cni, podman, docker (none imports another) -> attach -> vf, dpdk -> kernel.`,
   }));
+}
+
+function direction(folder) {
   return {
     files: [`src/${folder}/**/*.ts`],
     rules: {
-      'no-restricted-imports': ['error', { paths: [asyncFiles], patterns: [...patterns, noNode] }],
+      'no-restricted-imports': ['error', { paths: [asyncFiles], patterns: [...directionOf(folder), noNode] }],
     },
   };
 }
@@ -64,6 +71,12 @@ export default tseslint.config(
   },
   ...Object.keys(above).map(direction),
   { files: onNode, rules: { 'no-restricted-imports': ['error', asyncFiles.name] } },
+  {
+    files: daemon,
+    rules: {
+      'no-restricted-imports': ['error', { paths: [asyncFiles], patterns: directionOf('docker') }],
+    },
+  },
   { files: ['src/main.ts'], rules: { 'no-restricted-imports': ['error', { patterns: [noNode] }] } },
   {
     files: ['src/**/*.ts'],

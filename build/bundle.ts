@@ -1,4 +1,7 @@
-/** Bundles src/node.ts with everything it imports into one script, dist/sriov.js, and the operator's tool into another, dist/tool.js. */
+/**
+ * Bundles src/node.ts with everything it imports into one script, dist/sriov.js; the operator's tool and the Docker driver into others,
+ * dist/tool.js and dist/docker.js.
+ */
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { build, type BuildOptions, type Plugin } from 'esbuild';
@@ -54,23 +57,34 @@ const lazyIpAddress: Plugin = {
   },
 };
 
+/** Modules that are scripts of their own, by the name of the asset, with what they export. */
+const assets = [
+  { name: 'tool', module: './inspect/tool.ts', exported: 'main' },
+  { name: 'docker', module: './docker/daemon.ts', exported: 'runDaemon' },
+];
+
 /**
- * V8 reads the whole code cache of a script at every start, so the plugin's script is kept free of the tool. That one is an asset that is
- * compiled when it is used.
+ * V8 reads the whole code cache of a script at every start, so the plugin's script is kept free of the tool and the Docker driver. Those are
+ * assets that are compiled when they are used.
  */
-const toolAsset: Plugin = {
-  name: 'tool-asset',
+const lateAssets: Plugin = {
+  name: 'late-assets',
   setup(bundler) {
-    bundler.onResolve({ filter: /^\.\/inspect\/tool\.ts$/ }, ({ path }) => ({ path, namespace: 'tool' }));
-    bundler.onLoad({ filter: /.*/, namespace: 'tool' }, () => ({
-      contents: `
-        const tool = { exports: {} };
-        const source = process.getBuiltinModule('node:sea').getAsset('tool', 'utf8');
-        const shared = (name) => name === 'addon' ? require(${JSON.stringify(addons)}) : require(name);
-        new Function('require', 'module', 'exports', source)(shared, tool, tool.exports);
-        export const { main } = tool.exports;`,
-      resolveDir: '.',
-    }));
+    bundler.onResolve({ filter: /^\.\/(inspect|docker)\// }, ({ path }) =>
+      assets.some(({ module }) => module === path) ? { path, namespace: 'asset' } : undefined,
+    );
+    bundler.onLoad({ filter: /.*/, namespace: 'asset' }, ({ path }) => {
+      const { name, exported } = assets.find(({ module }) => module === path) ?? {};
+      return {
+        contents: `
+          const own = { exports: {} };
+          const source = process.getBuiltinModule('node:sea').getAsset('${name}', 'utf8');
+          const shared = (name) => name === 'addon' ? require(${JSON.stringify(addons)}) : require(name);
+          new Function('require', 'module', 'exports', source)(shared, own, own.exports);
+          export const { ${exported} } = own.exports;`,
+        resolveDir: '.',
+      };
+    });
   },
 };
 
@@ -101,16 +115,18 @@ const common: BuildOptions = {
   logLevel: 'warning',
 };
 const plugins = [netlinkPackage, lazyIpAddress];
-await build({
-  ...common,
-  entryPoints: ['src/inspect/tool.ts'],
-  outfile: 'dist/tool.js',
-  plugins: [sharedAddons, ...plugins],
-});
+for (const { name, module } of assets) {
+  await build({
+    ...common,
+    entryPoints: [module.replace('.', 'src')],
+    outfile: `dist/${name}.js`,
+    plugins: [sharedAddons, ...plugins],
+  });
+}
 await build({
   ...common,
   minifyWhitespace: true,
   entryPoints: ['src/node.ts'],
   outfile: 'dist/sriov.js',
-  plugins: [...plugins, toolAsset],
+  plugins: [...plugins, lateAssets],
 });

@@ -80,6 +80,7 @@ await sea(resolve('dist/sriov.js'), {
     execArgvExtension: 'none',
     assets: {
       tool: resolve('dist/tool.js'),
+      docker: resolve('dist/docker.js'),
       system: resolve('dist/native/system.node'),
       netlink: resolve(`node_modules/netlink/prebuilds/linux-${process.arch}/node.napi.node`),
     },

@@ -21,7 +21,7 @@ function architecture(word: string = process.arch): Arch {
 
 const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string };
 
-/** What is linked in is loaded already, and netlink needs no package. */
+/** What is linked in is loaded already, netlink needs no package, and there is no server. */
 const linkedIn: Plugin = {
   name: 'linked-in',
   setup(bundler) {
@@ -31,6 +31,9 @@ const linkedIn: Plugin = {
     }));
     bundler.onResolve({ filter: /\/netlink-package\.ts$/ }, () => ({
       path: resolve('src/kernel/netlink-direct.ts'),
+    }));
+    bundler.onResolve({ filter: /\/docker\/daemon\.ts$/ }, () => ({
+      path: resolve('src/docker/elsewhere.ts'),
     }));
   },
 };

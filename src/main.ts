@@ -58,6 +58,9 @@ export async function run(
   // Set but empty is a runtime's mistake, and it expects an answer in the plugin's form.
   if (command !== undefined) return plugin(command, env, uptimeMs);
   if (netavarkWords.includes(args[0] ?? '')) return netavark(args, env, uptimeMs);
+  // Its manual is the tool's to show.
+  if (args[0] === 'docker' && !args.some((arg) => arg === '--help' || arg === '-h'))
+    return (await import('./docker/daemon.ts')).runDaemon(args.slice(1), env);
   const { main } = await import('./inspect/tool.ts');
   return main(args, env, `${version} (${engineVersion})`);
 }

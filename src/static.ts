@@ -10,6 +10,7 @@ import './cni/errors.ts';
 import './cni/gc.ts';
 import './cni/status.ts';
 import './cni/versions.ts';
+import './docker/daemon.ts';
 import './inspect/cli.ts';
 import './inspect/dry-run.ts';
 import './inspect/inspect.ts';

@@ -8,7 +8,7 @@ import { CniError, Code, formatError } from './cni/errors.ts';
 import { parseCommand, parseRequest } from './cni/request.ts';
 import { formatResult, parseResult, toIpConfig } from './cni/result.ts';
 import { formatVersion } from './cni/versions.ts';
-import { type Claim, parseClaim } from './vf/claims.ts';
+import { type PodClaim, parseClaim } from './vf/claims.ts';
 
 const mac = '02:00:00:00:00:01';
 const deviceID = '0000:01:10.0';
@@ -50,7 +50,7 @@ const result = {
   dns: { nameservers: ['10.0.0.1'] },
 };
 
-const settings: Claim['asked'] = {
+const settings: PodClaim['asked'] = {
   mac,
   vlan: { id: 100, qos: 0, proto: '802.1q' },
   rateMbps: { min: 0, max: 0 },
@@ -59,7 +59,7 @@ const settings: Claim['asked'] = {
   trust: false,
 };
 
-const claim: Claim = {
+const claim: PodClaim = {
   version: 1,
   phase: 'attached',
   since: '2026-01-01T00:00:00.000Z',

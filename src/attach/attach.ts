@@ -1,26 +1,20 @@
 import { deviceInfoPath, readDeviceInfo, writeDeviceInfo } from '../dpdk/device-info.ts';
-import { bindUserspace, loadDriver } from '../dpdk/driver.ts';
-import { vfioDeviceFile } from '../dpdk/iommu.ts';
-import type { FileLock } from '../kernel/files.ts';
 import type { Link } from '../kernel/link.ts';
 import type { Phases } from '../kernel/log.ts';
 import type { Netns } from '../kernel/netns.ts';
-import { driverOverride } from '../kernel/pci-driver.ts';
 import { configureIp, type IpConfig, prepareLink } from '../vf/addressing.ts';
 import { announce } from '../vf/announce.ts';
-import { type Claim, writeClaim } from '../vf/claims.ts';
+import { type PodClaim, writeClaim } from '../vf/claims.ts';
 import type { Host } from '../vf/host.ts';
-import { NotUsable, type Vf } from '../vf/inventory.ts';
+import type { Vf } from '../vf/inventory.ts';
 import { formatIp } from '../vf/ip.ts';
-import { carryMac, moveIntoPod, netdevState } from '../vf/netdev.ts';
-import { applySettings, flat } from '../vf/settings.ts';
-import { choose } from './choose.ts';
+import { moveIntoPod } from '../vf/netdev.ts';
 import { Failure, IpamRefused, messageOf } from './failure.ts';
 import { ipamType, savedConfig } from './ipam-plugin.ts';
 import { startFreeing, writeLease } from './lease.ts';
-import { makePlan, noNetdev, type Plan, refuseUnfit } from './plan.ts';
+import type { Plan } from './plan.ts';
 import { openPodFor, refuseTakenName } from './pod.ts';
-import { release } from './release.ts';
+import { makeReady, recordOf, rollBack, type Taken, takeDevice } from './ready.ts';
 import { refuseRepeated, refuseRival } from './repeated.ts';
 import type { Caller, Order } from './wish.ts';
 
@@ -50,22 +44,17 @@ export async function attach<A extends IpConfig>(
   await refuseRepeated(host, attachment, caller); // first: an ADD that died can have left the name in the pod
   await refuseTakenName(pod, wish.podIfname);
   phases.end('request');
-  using chosen = await choose(host, wish, caller);
-  phases.end('choice');
-  const { vf, lock } = chosen;
-  const plan = await makePlan(host, wish, vf);
-  refuseUnfit(host, wish, attachment, ipamType(request.config), vf, plan);
-  if (plan.userspace !== undefined) loadDriver(host.sys, vf, plan.userspace);
-  phases.end('plan');
-  const claim = claimFor(host, order, pod, vf, plan, deviceInfoFile);
+  const ipam = ipamType(request.config);
+  using taken = await takeDevice(host, wish, attachment.containerId, ipam, caller, phases);
+  const { vf, lock, plan } = taken;
+  const claim = claimFor(host, order, pod, taken, deviceInfoFile);
   writeClaim(host, claim, true);
   phases.end('claim');
   try {
     refuseRival(host, claim);
     using pending = order.addresses?.(lock);
-    await programPf(host, vf, plan);
-    phases.end('settings');
-    const link = await handOver(host, pod, vf, plan, order, claim);
+    const netdev = await makeReady(host, taken, claim, phases);
+    const link = netdev && (await handOver(host, pod, vf, netdev, order));
     phases.end('device');
     const addresses = pending?.result();
     phases.end('ipam');
@@ -85,7 +74,12 @@ export async function attach<A extends IpConfig>(
     return output;
   } catch (error) {
     host.log.debug('phases in ms, until it failed', phases.ms);
-    throw await rollBack(host, claim, lock, caller, error);
+    if (!(error instanceof IpamRefused)) throw await rollBack(host, claim, lock, caller, error);
+    // A plugin that gave no address has none to free, and one that cannot work at all (its daemon is down, the version is not its own) would
+    // refuse that, too. It may all the same have taken one of two: so it is asked, once (SPEC.md 1.1.0, section 4), but nothing waits for it.
+    const failure = await rollBack(host, withoutAddress(claim), lock, caller, error);
+    if (failure === error) freeOnce(host, claim, caller);
+    throw failure;
   }
 }
 
@@ -94,16 +88,15 @@ function claimFor<A extends IpConfig>(
   host: Host,
   { attachment, wish, request }: Order<A>,
   pod: Netns,
-  vf: Vf,
-  { settings, link, userspace, wanted }: Plan,
+  taken: Taken,
   deviceInfoFile: string | undefined,
-): Claim {
-  const driver = userspace ?? (wish.dpdk && (vf.driver ?? ''));
+): PodClaim {
+  const record = recordOf(host, wish, taken);
   return {
     version: 1,
     phase: 'adding',
-    since: new Date().toISOString(),
-    vf: { pci: vf.pci, index: vf.index, pf: { pci: vf.pf.pci, ifname: vf.pf.ifname } },
+    since: record.since,
+    vf: record.vf,
     owner: {
       network: wish.network,
       containerId: attachment.containerId,
@@ -116,41 +109,20 @@ function claimFor<A extends IpConfig>(
     podIfname: wish.podIfname,
     deviceInfoFile,
     request: { ...request, config: savedConfig(request.config) },
-    dpdk: driver === undefined ? undefined : { driver, override: driverOverride(host.sys, vf.pci) },
-    asked: wanted,
-    original: { driver: vf.driver, settings, netdev: link && netdevState(link) },
+    dpdk: record.dpdk,
+    asked: record.asked,
+    original: record.original,
   };
 }
 
-async function programPf(host: Host, vf: Vf, { pf, wanted }: Plan): Promise<void> {
-  if (!pf) return;
-  const fields = { vf: vf.pci, pf: vf.pf.ifname, ...flat(wanted) };
-  await host.log.change('PF settings programmed', fields, () =>
-    applySettings(host.netns.rtnl, pf.ifindex, vf, wanted),
-  );
-}
-
-/** Puts the netdev into the pod, with its MAC and up; or the VF into the hands of a userspace driver. */
+/** Puts the netdev into the pod, up. */
 async function handOver<A extends IpConfig>(
   host: Host,
   pod: Netns,
   vf: Vf,
-  { link, userspace, wanted: { mac } }: Plan,
+  netdev: Link,
   { wish: { podIfname, mtu, routersGive } }: Order<A>,
-  { dpdk }: Claim,
-): Promise<Link | undefined> {
-  if (userspace !== undefined) {
-    if (userspace === vf.driver) return undefined;
-    const fields = { vf: vf.pci, from: vf.driver, driver: userspace };
-    await host.log.change('VF bound to a userspace driver', fields, () =>
-      bindUserspace(host.sys, vf, userspace, dpdk?.override),
-    );
-    const file = vfioDeviceFile(host.sys, vf.pci);
-    host.log.info('a container needs its device file', { vf: vf.pci, file });
-    return undefined;
-  }
-  if (!link) throw new NotUsable(noNetdev(vf));
-  const netdev = mac === undefined ? link : await carryMac(host, vf, link, mac);
+): Promise<Link> {
   const fields = { vf: vf.pci, hostIfname: netdev.ifname };
   const moved = await host.log.change('netdev moved into the pod', fields, () =>
     moveIntoPod(host, pod, vf, netdev, podIfname, mtu),
@@ -182,31 +154,12 @@ function tellDevice(host: Host, file: string, vf: Vf, { userspace }: Plan): void
   host.log.info('device-info file written', { vf: vf.pci, file });
 }
 
-/** Undoes an attachment that failed. The error stays the first one; what could not be undone is in its details. */
-async function rollBack(
-  host: Host,
-  claim: Claim,
-  lock: FileLock,
-  caller: Caller,
-  error: unknown,
-): Promise<unknown> {
-  // A plugin that gave no address has none to free, and one that cannot work at all (its daemon is down, the version is not its own) would
-  // refuse that, too. It may all the same have taken one of two: so it is asked, once (SPEC.md 1.1.0, section 4), but nothing waits for it.
-  const isRefused = error instanceof IpamRefused;
-  const request = isRefused ? { ...claim.request, config: {} } : claim.request;
-  try {
-    await release(host, { ...claim, request }, lock, caller);
-    if (isRefused) freeOnce(host, claim, caller);
-    return error;
-  } catch (undo) {
-    const message = `${messageOf(error)}; and the VF could not be given back: ${messageOf(undo)}`;
-    const details = undo instanceof Failure ? undo.details : undefined;
-    return new Failure('incomplete', message, details, { cause: error });
-  }
+function withoutAddress(claim: PodClaim): PodClaim {
+  return { ...claim, request: { ...claim.request, config: {} } };
 }
 
 /** Should that fail, gc tries it again. */
-function freeOnce(host: Host, claim: Claim, { env }: Caller): void {
+function freeOnce(host: Host, claim: PodClaim, { env }: Caller): void {
   try {
     startFreeing(host, claim, { env })();
   } catch (error) {
@@ -214,7 +167,7 @@ function freeOnce(host: Host, claim: Claim, { env }: Caller): void {
   }
 }
 
-function keepUncertain(host: Host, claim: Claim, cause: unknown): void {
+function keepUncertain(host: Host, claim: PodClaim, cause: unknown): void {
   const message = `IPAM plugin refused to free what it may have given: ${messageOf(cause)}`;
   host.log.warning(message);
   try {

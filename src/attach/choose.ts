@@ -1,6 +1,6 @@
 import { type DpdkWish, isUserspaceDriver, wrongKind } from '../dpdk/driver.ts';
 import type { FileLock } from '../kernel/files.ts';
-import { listClaims, lockVf, readClaimOrLog } from '../vf/claims.ts';
+import { awaitVf, listClaims, lockVf, readClaimOrLog } from '../vf/claims.ts';
 import { describeHolders, holdersOf } from '../vf/users.ts';
 import type { Host } from '../vf/host.ts';
 import {
@@ -14,9 +14,10 @@ import {
   wholePf,
 } from '../vf/inventory.ts';
 import { findOnHost } from '../vf/netdev.ts';
+import { ownerName } from '../vf/owner.ts';
 import { candidates, hostUse, pfsOf, type Pool } from '../vf/pool.ts';
 import { Failure } from './failure.ts';
-import { ownerName, recover } from './recovery.ts';
+import { recover } from './recovery.ts';
 import type { Caller, Wish } from './wish.ts';
 
 /** A VF that is ours until its lock is given back: no living claim is on it. */
@@ -79,7 +80,7 @@ export async function refuseBusyPf(host: Host, pf: Vf): Promise<void> {
 }
 
 async function take(host: Host, pci: string, caller: Caller, find: () => Vf): Promise<Chosen> {
-  const lock = lockVf(host, pci);
+  const lock = await awaitVf(host, pci);
   if (!lock) throw new Failure('busy', `${pci} is busy: another process is still working on it`);
   try {
     await recover(host, pci, lock, caller);

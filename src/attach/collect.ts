@@ -8,11 +8,12 @@ import {
   sweepUnfinished,
 } from '../vf/claims.ts';
 import type { Host } from '../vf/host.ts';
+import { ownerName } from '../vf/owner.ts';
 import { messageOf, StillHeld } from './failure.ts';
 import { type GoAttachment, listGoAttachments } from './go-cache.ts';
 import { goLeftovers, recoverGoLeftover } from './go-plugin.ts';
 import { freeLease, listLeases } from './lease.ts';
-import { ownerName, readUsableClaim } from './recovery.ts';
+import { readUsableClaim } from './recovery.ts';
 import { release } from './release.ts';
 import { standingOf } from './standing.ts';
 import type { Caller } from './wish.ts';
@@ -43,7 +44,9 @@ interface Owned {
   readonly ifname: string;
 }
 
-function isMeant({ network, valid }: Selection, owner: Owned): boolean {
+/** A list of attachments knows nothing of Docker's endpoints, nor do their networks share names. */
+function isMeant({ network, valid }: Selection, owner: Owned | Claim['owner']): boolean {
+  if ('kind' in owner) return network === undefined && valid === undefined;
   if (network !== undefined && network !== owner.network) return false;
   return !valid?.some(
     ({ containerID, ifname }) => containerID === owner.containerId && ifname === owner.ifname,

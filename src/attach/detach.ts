@@ -1,4 +1,4 @@
-import { type Claim, findClaims, lockVf, readClaim } from '../vf/claims.ts';
+import { type Claim, findClaims, isOf, lockVf, readClaim } from '../vf/claims.ts';
 import type { FileLock } from '../kernel/files.ts';
 import type { Host } from '../vf/host.ts';
 import { Failure, messageOf } from './failure.ts';
@@ -19,7 +19,7 @@ export async function detach(
   { containerId, ifname }: Attachment,
   caller: Caller,
 ): Promise<boolean> {
-  const isOurs = ({ owner }: Claim) => owner.containerId === containerId && owner.ifname === ifname;
+  const isOurs = (claim: Claim) => isOf(claim, containerId, ifname);
   const leases = findLeases(host, containerId, ifname); // before: those of this very call are not tried twice
   const claims = findClaims(host, containerId, ifname);
   const made = findGoAttachment(host, containerId, ifname);

@@ -1,4 +1,5 @@
 import { Errno, isErrno } from '../kernel/errno.ts';
+import { printable, shorten } from '../kernel/printable.ts';
 
 /**
  * What can stop an attachment or keep it from being undone, in terms that no front door owns: each door has one table from kind to its own
@@ -58,6 +59,15 @@ export class IpamRefused extends Failure {
 /** The text of anything that was thrown. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
+}
+
+const maxLineLength = 4096;
+
+/** An error for a user's terminal, where Docker and Podman print it in one piece: one line, nothing that a terminal obeys. */
+export function toLine(error: unknown): string {
+  const isListed = error instanceof Failure && error.kind === 'busy' && error.details !== undefined;
+  const text = isListed ? `${error.message} (${error.details})` : messageOf(error);
+  return shorten(printable(text.replaceAll('\n', '; ')), maxLineLength);
 }
 
 /** Whether trying again later is enough. */

@@ -2,7 +2,7 @@
 import { isUserspaceDriver } from '../dpdk/driver.ts';
 import { type FileLock, readFile } from '../kernel/files.ts';
 import { Netns } from '../kernel/netns.ts';
-import { type Claim, readClaimOrLog } from '../vf/claims.ts';
+import { type PodClaim, readClaimOrLog } from '../vf/claims.ts';
 import type { Host } from '../vf/host.ts';
 import { devicePath, readVf, type Vf } from '../vf/inventory.ts';
 import { findInPod, findOnHost, type NetdevState, netdevState } from '../vf/netdev.ts';
@@ -90,7 +90,7 @@ async function restore(
 }
 
 /** Only the address of an attachment whose VF is somebody else's by now. */
-function freeAddress(host: Host, claim: Claim, caller: Caller): Failure | undefined {
+function freeAddress(host: Host, claim: PodClaim, caller: Caller): Failure | undefined {
   try {
     startFreeing(host, claim, caller)();
     return undefined;
@@ -109,7 +109,7 @@ async function claimOf(
   made: GoAttachment,
   caller: Caller,
   podPath: string | undefined,
-): Promise<Claim> {
+): Promise<PodClaim> {
   const { pci, containerId, ifname, network } = made;
   const hasPod = podPath !== undefined && leadsToNetns(podPath);
   using pod = hasPod ? Netns.open(podPath) : undefined;

@@ -2,7 +2,7 @@ import * as z from 'zod/mini';
 import type { FileLock } from '../kernel/files.ts';
 import { parseJson } from '../kernel/json.ts';
 import { type Child, findProgram, finish, start } from '../kernel/process.ts';
-import type { Claim } from '../vf/claims.ts';
+import type { PodClaim } from '../vf/claims.ts';
 import { Failure, IpamRefused } from './failure.ts';
 import { type Attachment, type Caller, withinIpamCall } from './wish.ts';
 
@@ -12,14 +12,14 @@ export interface IpamCall {
   readonly plugin: string;
   readonly program: string;
   readonly attachment: Attachment;
-  readonly request: Claim['request'];
+  readonly request: PodClaim['request'];
   readonly env: Caller['env'];
 }
 
 export type IpamCommand = 'ADD' | 'DEL' | 'CHECK' | 'STATUS' | 'GC';
 
 /** The name of the IPAM plugin that a configuration names; undefined if it names none. */
-export function ipamType(config: Claim['request']['config']): string | undefined {
+export function ipamType(config: PodClaim['request']['config']): string | undefined {
   const type = (config['ipam'] as { type?: unknown } | null | undefined)?.type;
   return typeof type === 'string' && type !== '' ? type : undefined;
 }
@@ -29,7 +29,7 @@ export function ipamType(config: Claim['request']['config']): string | undefined
  * @throws Failure `no IPAM plugin`
  */
 export function ipamCall(
-  request: Claim['request'],
+  request: PodClaim['request'],
   attachment: Attachment,
   { env }: Caller,
 ): IpamCall | undefined {
@@ -48,23 +48,26 @@ export function ipamCall(
 const savedKeys = ['cniVersion', 'name', 'type', 'ipam', 'args', 'runtimeConfig'];
 
 /** The configuration as a claim keeps it, for the IPAM plugin's DEL; empty where there is no IPAM plugin. */
-export function savedConfig(config: Claim['request']['config']): Claim['request']['config'] {
+export function savedConfig(config: PodClaim['request']['config']): PodClaim['request']['config'] {
   if (ipamType(config) === undefined) return {};
   return Object.fromEntries(savedKeys.flatMap((key) => (key in config ? [[key, config[key]]] : [])));
 }
 
 /** How much a configuration says of the IPAM: some callers send no more than its type (Multus 4.3.0, in a list). */
-function saysOfIpam({ ipam }: Claim['request']['config']): number {
+function saysOfIpam({ ipam }: PodClaim['request']['config']): number {
   return typeof ipam === 'object' && ipam !== null ? Object.keys(ipam).length : 0;
 }
 
 /** Whether a configuration has lost all of the IPAM but its type, so that most plugins refuse to work with it. */
-export function isStripped(config: Claim['request']['config']): boolean {
+export function isStripped(config: PodClaim['request']['config']): boolean {
   return saysOfIpam(config) < 2 && ipamType(config) !== 'dhcp';
 }
 
 /** The request that says more of the same network's IPAM: the saved one, unless that was stripped. */
-export function fuller(saved: Claim['request'], given: Claim['request'] | undefined): Claim['request'] {
+export function fuller(
+  saved: PodClaim['request'],
+  given: PodClaim['request'] | undefined,
+): PodClaim['request'] {
   const isSame =
     given?.config['name'] === saved.config['name'] &&
     ipamType(given?.config ?? {}) === ipamType(saved.config);
@@ -75,7 +78,7 @@ export function fuller(saved: Claim['request'], given: Claim['request'] | undefi
  * Whether the address must be freed while the interface is in the pod. The daemon of the "dhcp" plugin tells the DHCP server over it, from
  * a thread that stays in the pod's namespace and keeps even a deleted one alive until then (plugins/ipam/dhcp/lease.go, AcquireLease).
  */
-export function needsInterfaceAtDel({ config }: Claim['request']): boolean {
+export function needsInterfaceAtDel({ config }: PodClaim['request']): boolean {
   return ipamType(config) === 'dhcp';
 }
 

@@ -13,7 +13,7 @@ import {
   writeFileAtomically,
 } from '../kernel/files.ts';
 import { parseJson } from '../kernel/json.ts';
-import { type Claim, findClaims, moveClaim, parseClaim, UnreadableClaim } from '../vf/claims.ts';
+import { type PodClaim, findClaims, moveClaim, parseClaim, UnreadableClaim } from '../vf/claims.ts';
 import type { Host } from '../vf/host.ts';
 import { Failure, messageOf } from './failure.ts';
 import { finishIpam, fuller, ipamCall, isStripped, startIpam } from './ipam-plugin.ts';
@@ -35,7 +35,7 @@ export interface Lease {
   /** How an operator names it. */
   readonly name: string;
   /** The claim that it was: owner and request tell what to free. */
-  readonly claim: Claim;
+  readonly claim: PodClaim;
   readonly tries: number;
   readonly lastError: string | undefined;
   /** All that was ever known of the network's IPAM is the type: most plugins refuse to work with that. */
@@ -53,12 +53,12 @@ function leasePath(host: Host, name: string): string {
 }
 
 /** The VF, and when the attachment began: no VF is claimed twice in one millisecond. */
-function leaseName({ vf, since }: Claim): string {
+function leaseName({ vf, since }: PodClaim): string {
   return `${vf.pci}-${since.replace(/[^0-9TZ]/g, '')}`;
 }
 
 /** Makes a lease of the claim of a VF that is as it was, under the VF's lock. @throws the file call's error: the claim then stays */
-export function keepLease(host: Host, claim: Claim, lock: FileLock, why: Failure): void {
+export function keepLease(host: Host, claim: PodClaim, lock: FileLock, why: Failure): void {
   makeFolder(folder(host));
   moveClaim(host, claim.vf.pci, leasePath(host, leaseName(claim)), lock);
   noteFailure(
@@ -69,7 +69,7 @@ export function keepLease(host: Host, claim: Claim, lock: FileLock, why: Failure
 }
 
 /** Makes a lease of what no claim is on: what the Go plugin attached, or what an IPAM plugin that refused may have given. */
-export function writeLease(host: Host, claim: Claim, why: Failure, isUncertain = false): void {
+export function writeLease(host: Host, claim: PodClaim, why: Failure, isUncertain = false): void {
   makeFolder(folder(host));
   const isBare = isStripped(claim.request.config);
   const freeing = { tries: 1, lastError: messageOf(why.cause ?? why), isStripped: isBare, isUncertain };
@@ -99,6 +99,7 @@ export function listLeases(host: Host): Lease[] {
     if (text === undefined) return [];
     try {
       const claim = parseClaim(leasePath(host, name), text);
+      if (claim.version !== 1) throw new UnreadableClaim('Docker keeps its own addresses');
       const { freeing } = triesSchema.parse(parseJson(text));
       const { tries = 0, lastError, isStripped: isBare = false, isUncertain = false } = freeing ?? {};
       return [{ name, claim, tries, lastError, isStripped: isBare, isUncertain }];
@@ -163,7 +164,7 @@ export function isHopeless(
  * Starts the IPAM plugin's DEL beside the kernel's work, with the configuration of the ADD; the returned function waits for it.
  * @throws Failure; IpamRefused
  */
-export function startFreeing(host: Host, claim: Claim, caller: Caller, lock?: FileLock): () => void {
+export function startFreeing(host: Host, claim: PodClaim, caller: Caller, lock?: FileLock): () => void {
   const { containerId, ifname, netns } = claim.owner;
   const request = fuller(claim.request, caller.request);
   const call = ipamCall(request, { containerId, ifname, netns: netns.path }, caller);

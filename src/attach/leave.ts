@@ -8,10 +8,12 @@ import {
   unbindWithin,
 } from '../kernel/pci-driver.ts';
 import type { FileLock } from '../kernel/files.ts';
-import type { Claim } from '../vf/claims.ts';
+import { isUserspaceDriver } from '../dpdk/driver.ts';
+import { type Claim, isUserspace } from '../vf/claims.ts';
 import type { Host } from '../vf/host.ts';
 import { type Vf, vfName } from '../vf/inventory.ts';
 import { awaitOnHost, findInPod, findOnHost, moveToHost } from '../vf/netdev.ts';
+import { placeOf } from '../vf/owner.ts';
 import { describeHolders, holdersOf } from '../vf/users.ts';
 import { StillHeld } from './failure.ts';
 import { openPodOf } from './pod.ts';
@@ -23,7 +25,8 @@ export async function leavePod(host: Host, claim: Claim, vf: Vf, { netns }: Call
   if (!netdev || vf.driver === undefined) return;
   if (claim.dpdk) refuseHeld(host, vf);
   using pod = openPodOf(claim, netns);
-  const inPod = pod && (await findInPod(pod, vf.pci, claim.podIfname));
+  const inPod =
+    pod && (await findInPod(pod, vf.pci, claim.version === 1 ? claim.podIfname : claim.hostIfname));
   if (pod && inPod) {
     const fields = { vf: vf.pci, hostIfname: netdev.ifname };
     const name = await host.log.change('netdev moved back to the host', fields, () =>
@@ -41,7 +44,7 @@ export async function leavePod(host: Host, claim: Claim, vf: Vf, { netns }: Call
   const onHost = (await findOnHost(host, vf.pci)) ?? (await awaitOnHost(host, vf.pci));
   if (!onHost) {
     throw new StillHeld(
-      `The netdev of ${vfName(vf)} is neither in "${claim.owner.netns.path}" nor on the host: something still holds its namespace`,
+      `The netdev of ${vfName(vf)} is neither in "${placeOf(claim)}" nor on the host: something still holds its namespace`,
     );
   }
   if (onHost.flags & IFF_UP) {
@@ -61,11 +64,19 @@ function refuseHeld(host: Host, vf: Vf): void {
 /** How long the kernel may wait for whoever has the VF open although no process of /proc shows it. */
 const unbindTimeoutMs = 5_000;
 
-/** Takes the VF from the userspace driver that we bound it to, and resets it. @throws StillHeld */
+/**
+ * Whether the VF must be taken from a userspace driver: the one that we bound it to, or one that nobody asked us for. Kata takes the netdev
+ * away from the container and hands the VF to its virtual machine, and leaves it so if that goes wrong.
+ */
+export function isOnUserspaceDriver(claim: Claim, { driver }: Vf): boolean {
+  return isUserspace(claim) || (isUserspaceDriver(driver) && driver !== claim.original.driver);
+}
+
+/** Takes the VF from the userspace driver that it was bound to for its owner, and resets it. @throws StillHeld */
 export async function leaveUserspace(host: Host, claim: Claim, vf: Vf, lock: FileLock): Promise<void> {
   const { sys, log } = host;
   const { pci } = vf;
-  const { driver } = claim.dpdk ?? {};
+  const driver = isUserspace(claim) ? claim.dpdk?.driver : vf.driver;
   if (vf.driver === driver) refuseHeld(host, vf);
   if (driver === claim.original.driver) return; // it was on it before
   if (vf.driver === driver) {

@@ -6,10 +6,11 @@ import { describeHolders, holdersOf } from '../vf/users.ts';
 import type { Host } from '../vf/host.ts';
 import { isWholePf, NotUsable, type Vf, vfName } from '../vf/inventory.ts';
 import { checkMtu, findOnHost } from '../vf/netdev.ts';
+import { ownerName } from '../vf/owner.ts';
 import { ownerOfSameMac, refuseSwitchdev, warnOfDownPf } from '../vf/safety.ts';
 import { awaitSettings, type VfSettings } from '../vf/settings.ts';
 import { Failure } from './failure.ts';
-import { type Attachment, wantedSettings, type Wish } from './wish.ts';
+import { wantedSettings, type Wish } from './wish.ts';
 
 /** What a VF is like before the first change, and what an ADD will make of it. */
 export interface Plan {
@@ -55,13 +56,14 @@ export function noNetdev(vf: Vf): string {
 
 /**
  * Refuses, before the first change, what could not work.
+ * @param asker ownerId() of who asks
  * @param ipam the IPAM plugin that is to be asked
  * @throws Failure; NotUsable, Unsupported
  */
 export function refuseUnfit(
   host: Host,
   wish: Wish,
-  { containerId }: Attachment,
+  asker: string,
   ipam: string | undefined,
   vf: Vf,
   { pf, link, userspace, wanted }: Plan,
@@ -71,11 +73,11 @@ export function refuseUnfit(
   if (!pf) return;
   refuseSwitchdev(vf, pf);
   warnOfDownPf(host, vf, pf);
-  const owner = wanted.mac === undefined ? undefined : ownerOfSameMac(host, vf, pf, wanted, containerId);
-  if (owner === undefined) return;
+  const other = wanted.mac === undefined ? undefined : ownerOfSameMac(host, vf, pf, wanted, asker);
+  if (other === undefined) return;
   throw new Failure(
     'busy',
-    `MAC ${wanted.mac} is in use on another VF of the same PF and VLAN, by container ${owner}`,
+    `MAC ${wanted.mac} is in use on another VF of the same PF and VLAN, by ${ownerName(other)}`,
   );
 }
 

@@ -1,6 +1,6 @@
 import { Errno, isErrno, NotANetns } from '../kernel/errno.ts';
 import { getLinkByName } from '../kernel/link.ts';
-import { isSameNetns, Netns, type NetnsIdentity } from '../kernel/netns.ts';
+import { isSameNetns, Netns } from '../kernel/netns.ts';
 import type { Claim } from '../vf/claims.ts';
 import type { Host } from '../vf/host.ts';
 import { Failure } from './failure.ts';
@@ -33,16 +33,24 @@ export async function refuseTakenName(pod: Netns, ifname: string): Promise<void>
  * The pod's namespace, if it is still the one that the VF was attached to; undefined if it is gone.
  * @param elsewhere another path that may lead to it: a namespace can lose the name of the ADD (/proc/PID/ns/net) and live on under another
  */
-export function openPodOf({ owner: { netns } }: Claim, elsewhere = ''): Netns | undefined {
+export function openPodOf({ owner }: Claim, elsewhere = ''): Netns | undefined {
+  if ('kind' in owner) return owner.sandbox && openSame(owner.sandbox.path, owner.sandbox);
+  const { netns } = owner;
   return openSame(netns.path, netns) ?? openSame(elsewhere, netns);
 }
 
-/** The namespace at a path, if it is the one that is meant. */
-function openSame(path: string, identity: NetnsIdentity): Netns | undefined {
+/**
+ * The namespace at a path, if it is the one that is meant.
+ * @param identity as much of it as is known: Docker gives no second sandbox the path of a first
+ */
+function openSame(
+  path: string,
+  { cookie, inode }: { cookie?: string | undefined; inode?: number | undefined },
+): Netns | undefined {
   if (path === '') return undefined;
   try {
     const netns = Netns.open(path);
-    if (isSameNetns(netns.identity, identity)) return netns;
+    if (inode === undefined || isSameNetns(netns.identity, { cookie, inode })) return netns;
     netns[Symbol.dispose]();
     return undefined;
   } catch (error) {

@@ -78,7 +78,7 @@ export async function refuseImpossible(host: Host, wish: Wish): Promise<void> {
   if (!vf) return;
   const plan = await makePlan(host, wish, vf);
   try {
-    refuseUnfit(host, wish, { containerId: '', netns: '', ifname: '' }, undefined, vf, plan);
+    refuseUnfit(host, wish, '', undefined, vf, plan);
   } catch (error) {
     if (!(error instanceof Failure && error.kind === 'busy')) throw error; // that can be over when somebody attaches
   }

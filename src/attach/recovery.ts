@@ -1,20 +1,13 @@
 import type { FileLock } from '../kernel/files.ts';
 import { type Claim, LaterClaim, readClaim, setAside, UnreadableClaim } from '../vf/claims.ts';
 import type { Host } from '../vf/host.ts';
+import { ownerName } from '../vf/owner.ts';
 import { Failure } from './failure.ts';
 import { goPluginNetns } from './go-cache.ts';
 import { goLeftovers, recoverGoLeftover } from './go-plugin.ts';
 import { release } from './release.ts';
 import { standingOf } from './standing.ts';
 import type { Caller } from './wish.ts';
-
-/** "pod ns/name (container ID)", "container NAME (ID)", or the container's id where no name was told. */
-export function ownerName({ owner: { pod, containerName, containerId } }: Claim): string {
-  if (pod !== undefined) return `pod ${pod} (container ${containerId})`;
-  return containerName === undefined
-    ? `container ${containerId}`
-    : `container ${containerName} (${containerId})`;
-}
 
 /**
  * Makes a VF free that nobody has any more: an ADD that died, a pod that is gone, a machine that was restarted, also where the Go plugin had

@@ -1,12 +1,13 @@
 import { nowMs } from '../kernel/clock.ts';
 import { type FileLock, removeFile } from '../kernel/files.ts';
 import { Phases, tenths } from '../kernel/log.ts';
-import { type Claim, isUserspace, removeClaim, writeClaim } from '../vf/claims.ts';
+import { type Claim, type PodClaim, removeClaim, writeClaim } from '../vf/claims.ts';
 import type { Host } from '../vf/host.ts';
 import { isWholePf, readDevice } from '../vf/inventory.ts';
+import { ownerFields } from '../vf/owner.ts';
 import { Failure, isBusy, messageOf } from './failure.ts';
 import { needsInterfaceAtDel } from './ipam-plugin.ts';
-import { leavePod, leaveUserspace } from './leave.ts';
+import { isOnUserspaceDriver, leavePod, leaveUserspace } from './leave.ts';
 import { keepLease, startFreeing } from './lease.ts';
 import { restoreNetdevOf, restoreOverride, restorePf } from './restore.ts';
 import type { Caller } from './wish.ts';
@@ -26,7 +27,7 @@ export async function release(
   const { pci } = claim.vf;
   if (claim.phase !== 'releasing') markReleasing(host, claim);
   const notFreed = await undo(host, claim, lock, caller);
-  if (notFreed) keepLease(host, claim, lock, notFreed);
+  if (notFreed && claim.version === 1) keepLease(host, claim, lock, notFreed);
   else removeClaim(host, pci, lock);
   return notFreed;
 }
@@ -58,7 +59,7 @@ export async function undo(
 ): Promise<Failure | undefined> {
   const { pci } = claim.vf;
   // Whoever calls: what is changed here is the claim's attachment.
-  const log = anyHost.log.about({ containerID: claim.owner.containerId, ifname: claim.owner.ifname });
+  const log = anyHost.log.about(ownerFields(claim));
   const host = { ...anyHost, log };
   const begin = nowMs();
   const phases = new Phases();
@@ -68,14 +69,19 @@ export async function undo(
 
   // After a reboot the VF is as the boot left it, whatever we know of the one before.
   const vf = claim.owner.bootId === host.bootId ? readDevice(host.sys, pci) : undefined;
-  const startAddress = () => address.attempt(() => startFreeing(host, claim, caller, lock));
-  const early = needsInterfaceAtDel(claim.request) ? await startAddress() : undefined;
+  // What Docker gave, Docker frees.
+  const ofPod: PodClaim | undefined = claim.version === 1 ? claim : undefined;
+  const isEarly = ofPod !== undefined && needsInterfaceAtDel(ofPod.request);
+  const startAddress = () => address.attempt(() => ofPod && startFreeing(host, ofPod, caller, lock));
+  const early = isEarly ? await startAddress() : undefined;
   if (early) await address.attempt(early);
   // As long as the VF is in the pod, nothing else may be undone.
   if (vf)
-    await (isUserspace(claim) ? leaveUserspace(host, claim, vf, lock) : leavePod(host, claim, vf, caller));
+    await (isOnUserspaceDriver(claim, vf)
+      ? leaveUserspace(host, claim, vf, lock)
+      : leavePod(host, claim, vf, caller));
   phases.end('leave');
-  const late = needsInterfaceAtDel(claim.request) ? undefined : await startAddress();
+  const late = isEarly ? undefined : await startAddress();
   if (vf) {
     if (!isWholePf(vf)) await device.attempt(() => restorePf(host, claim, vf));
     phases.end('settings');
@@ -85,7 +91,7 @@ export async function undo(
   }
   if (late) await address.attempt(late);
   phases.end('ipam');
-  const { deviceInfoFile } = claim;
+  const deviceInfoFile = ofPod?.deviceInfoFile;
   if (deviceInfoFile !== undefined) await device.attempt(() => removeFile(deviceInfoFile));
 
   if (device.failures.length > 0) throw incomplete(pci, [...device.failures, ...address.failures]);

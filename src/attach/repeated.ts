@@ -2,7 +2,7 @@
  * An attachment is made once. Of a netdev the name in the pod is the guard, but a pod can rename it, and a VF under a userspace driver has
  * none: so the claims are looked at.
  */
-import { type Claim, findClaims, lockVf } from '../vf/claims.ts';
+import { type PodClaim, findClaims, lockVf } from '../vf/claims.ts';
 import type { Host } from '../vf/host.ts';
 import { Failure } from './failure.ts';
 import { findLeases, freeLease } from './lease.ts';
@@ -35,7 +35,7 @@ export async function refuseRepeated(
  * Refuses an attachment if another call is making the same one. Called when our claim is on record: whoever comes second sees the other's.
  * @throws Failure `busy`
  */
-export function refuseRival(host: Host, { vf, owner: { containerId, ifname } }: Claim): void {
+export function refuseRival(host: Host, { vf, owner: { containerId, ifname } }: PodClaim): void {
   const rival = findClaims(host, containerId, ifname).find((other) => other.vf.pci !== vf.pci);
   if (!rival) return;
   throw new Failure(
@@ -44,7 +44,7 @@ export function refuseRival(host: Host, { vf, owner: { containerId, ifname } }: 
   );
 }
 
-function taken({ vf, owner: { containerId, ifname } }: Claim): Failure {
+function taken({ vf, owner: { containerId, ifname } }: PodClaim): Failure {
   return new Failure(
     'taken',
     `Container ${containerId} has an attachment ${ifname} already: VF ${vf.pci}; a DEL undoes it`,

@@ -1,7 +1,7 @@
 import type { DpdkWish } from '../dpdk/driver.ts';
 import type { FileLock } from '../kernel/files.ts';
 import type { IpConfig } from '../vf/addressing.ts';
-import type { Claim } from '../vf/claims.ts';
+import type { PodClaim } from '../vf/claims.ts';
 import type { Pool } from '../vf/pool.ts';
 import type { VfSettings } from '../vf/settings.ts';
 
@@ -49,7 +49,7 @@ export interface Caller {
   /** Where the pod's namespace is now; the path of the ADD may have been another one. "" if it is not said. */
   readonly netns?: string;
   /** The network configuration as the caller has it, which can say more of the IPAM than what was saved, or less. */
-  readonly request?: Claim['request'];
+  readonly request?: PodClaim['request'];
 }
 
 /** Set for the IPAM plugin and all that it calls: if that is us again, it would go on so without end. */
@@ -82,6 +82,6 @@ export interface Order<A extends IpConfig> {
   readonly wish: Wish;
   readonly addresses: AddressSource<A> | undefined;
   /** What frees the addresses again. */
-  readonly request: Claim['request'];
+  readonly request: PodClaim['request'];
   readonly caller: Caller;
 }

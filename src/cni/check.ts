@@ -8,7 +8,7 @@ import { IFF_UP, type Link } from '../kernel/link.ts';
 import type { Netns } from '../kernel/netns.ts';
 import { boundDriver } from '../kernel/pci-driver.ts';
 import { listRoutes, RT_TABLE_MAIN } from '../kernel/route.ts';
-import { type Claim, findClaims, isUserspace } from '../vf/claims.ts';
+import { type PodClaim, findClaims, isUserspace } from '../vf/claims.ts';
 import type { Host } from '../vf/host.ts';
 import { readVf } from '../vf/inventory.ts';
 import { formatIp } from '../vf/ip.ts';
@@ -71,7 +71,7 @@ function expectedResult({ config }: Request): Result {
 }
 
 /** Our interface in the expected result; its addresses are those that point to it. */
-function ours(expected: Result, claim: Claim) {
+function ours(expected: Result, claim: PodClaim) {
   const index = expected.interfaces.findIndex(
     ({ name, sandbox }) => name === claim.podIfname && (sandbox ?? '') !== '',
   );
@@ -79,7 +79,7 @@ function ours(expected: Result, claim: Claim) {
   return { found, ips: expected.ips.filter((ip) => found === undefined || ip.interface === index) };
 }
 
-function userspaceDrift(host: Host, claim: Claim, netns: string): string[] {
+function userspaceDrift(host: Host, claim: PodClaim, netns: string): string[] {
   const { pci } = claim.vf;
   const drift: string[] = [];
   using pod = openPodOf(claim, netns);
@@ -95,7 +95,7 @@ function userspaceDrift(host: Host, claim: Claim, netns: string): string[] {
   return drift;
 }
 
-async function netdevDrift(claim: Claim, expected: Result, netns: string): Promise<string[]> {
+async function netdevDrift(claim: PodClaim, expected: Result, netns: string): Promise<string[]> {
   if (!claim.original.netdev) return [];
   const { path } = claim.owner.netns;
   using pod = openPodOf(claim, netns);
@@ -118,7 +118,7 @@ async function netdevDrift(claim: Claim, expected: Result, netns: string): Promi
   ];
 }
 
-async function addressDrift(pod: Netns, link: Link, expected: Result, claim: Claim): Promise<string[]> {
+async function addressDrift(pod: Netns, link: Link, expected: Result, claim: PodClaim): Promise<string[]> {
   const { addresses } = toIpConfig({ ips: ours(expected, claim).ips, routes: [] }, '"prevResult"');
   const present = (await listAddresses(pod.rtnl)).filter((address) => address.ifindex === link.ifindex);
   const text = (a: { bytes: Uint8Array; prefixLength: number }) => `${formatIp(a.bytes)}/${a.prefixLength}`;
@@ -143,7 +143,7 @@ async function routeDrift(pod: Netns, expected: Result): Promise<string[]> {
     .map((route) => `route ${text(route)}${through(route)} is missing`);
 }
 
-async function settingsDrift(host: Host, claim: Claim, expected: Result): Promise<string[]> {
+async function settingsDrift(host: Host, claim: PodClaim, expected: Result): Promise<string[]> {
   if (Object.keys(claim.asked).length === 0) return [];
   const vf = readVf(host.sys, claim.vf.pci);
   if (!vf) return ['the VF does not exist any more'];

@@ -90,8 +90,7 @@ async function runLine(args: readonly string[], env: Flags['env'], version: stri
   const topic = isHelp ? words[0] : name;
   if (topic === undefined) return { exitCode: 0, stdout: help(version) };
   const manual = Object.hasOwn(manuals, topic) ? manuals[topic] : undefined;
-  const run = commands[topic];
-  if (!manual || !run) {
+  if (!manual) {
     const meant = nearest(topic, [...Object.keys(manuals), 'help']);
     return wrongUsage(undefined, `Unknown command "${topic}"${meant ? `: did you mean "${meant}"?` : ''}`);
   }
@@ -103,6 +102,8 @@ async function runLine(args: readonly string[], env: Flags['env'], version: stri
   const pci = typeof device === 'string' ? parsePci(device) : undefined;
   if (device !== undefined && pci === undefined)
     return wrongUsage(name, `--device takes the PCI address of a VF, not "${device}"`);
+  const run = commands[name];
+  if (!run) return wrongUsage(name, 'it must be the first word');
   const screen = terminal();
   const log = new Log(given.has('verbose') ? 'debug' : 'error', 'text', 2, { command: name });
   try {

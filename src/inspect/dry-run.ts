@@ -138,7 +138,7 @@ export async function judge(
       if (plan) {
         ({ settings: is, wanted: sets } = plan);
         await attempt(() => {
-          refuseUnfit(quiet, conf, request.attachment, ipamType(config), vf, plan);
+          refuseUnfit(quiet, conf, request.attachment.containerId, ipamType(config), vf, plan);
         });
         notes.push(...doubts(host, conf, vf, plan));
       }

@@ -10,6 +10,7 @@ export const optionHelp: Readonly<Record<string, string>> = {
   json: '--json            print JSON instead of text',
   'dry-run': '--dry-run         only say what would be done',
   force: '--force           even if a pod has it',
+  socket: '--socket PATH     serve there (/run/docker/plugins/sriov.sock)',
   device: '--device VF       check as if a device plugin had chosen this VF (its PCI address)',
   verbose: '-v, --verbose     log what is done to stderr, as the plugin does at "logLevel": "debug"',
   help: '-h, --help        print this',
@@ -103,6 +104,16 @@ are from before the last boot: driver, settings, name and MAC as they were, and 
 that could not be freed before are tried again. VFs of living pods, and those that something still holds, stay as they are.
 
 Exit code: 0 done, 1 something could not be given back (it says what), 2 wrong command line.`,
+  },
+  docker: {
+    words: '',
+    summary: "be Docker's network driver, until SIGTERM",
+    options: ['socket', 'verbose'],
+    text: `Serves dockerd on systemd's socket (LISTEN_FDS), or else on one of its own, so that "docker network create -d sriov -o pf=ens1f0 NAME"
+works. Only the executable that contains a Node can do it (dist/sriov, "make build"). It keeps nothing but files: networks in
+/var/lib/cni/sriov/networks, VFs as claims like any other, so it can be restarted at any time. docs/docker.md tells the rest.
+
+Exit code: 0 ended by SIGTERM or SIGINT, 1 cannot serve (another one does), 2 wrong command line.`,
   },
   release: {
     words: 'VF|LEASE',

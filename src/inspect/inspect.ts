@@ -81,6 +81,7 @@ export function formatDevice(device: Device, details: Details, style: Style, now
     ['addresses', addresses.join(', ') || undefined],
     ['pod', owner?.pod],
     ['container', containerOf(owner)],
+    ['endpoint', owner?.endpointId],
     ['interface', owner?.ifname],
     ['network', owner?.network],
     [

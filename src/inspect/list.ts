@@ -1,7 +1,7 @@
 import { ipamType } from '../attach/ipam-plugin.ts';
 import { type Lease, listLeases } from '../attach/lease.ts';
-import { ownerName } from '../attach/recovery.ts';
 import type { Host } from '../vf/host.ts';
+import { ownerName } from '../vf/owner.ts';
 import type { VfSettings } from '../vf/settings.ts';
 import type { Flags, Outcome } from './usage.ts';
 import { type Device, type State, survey } from './survey.ts';
@@ -108,7 +108,8 @@ export function formatVlan(vlan: VfSettings['vlan']): string | undefined {
 function formatOwner({ owner, state, why }: Device): string {
   if (!owner) return why ?? '';
   const container = owner.containerName ?? owner.containerId;
-  const who = owner.pod ?? (container === undefined ? owner.netns : `container ${container}`);
+  const endpoint = owner.endpointId === undefined ? owner.netns : `Docker's endpoint ${owner.endpointId}`;
+  const who = owner.pod ?? (container === undefined ? endpoint : `container ${container}`);
   const network = owner.network === undefined ? '' : ` (${owner.network})`;
   const whose = owner.by === 'sriov' ? '' : ', by the Go plugin';
   return `${state === 'attached' || state === 'busy' ? '' : 'was '}${who}${network}${whose}`;

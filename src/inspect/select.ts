@@ -51,10 +51,11 @@ function selectIndex(host: Host, devices: readonly Device[], text: string): Devi
 
 /** @throws NotUsable if more than one container begins so */
 function selectContainer(devices: readonly Device[], text: string): Device[] {
-  const found = devices.filter(({ owner }) => owner?.containerId?.startsWith(text));
-  const exact = found.filter(({ owner }) => owner?.containerId === text);
+  const idsOf = ({ owner }: Device) => [owner?.containerId ?? owner?.endpointId, owner?.endpointId];
+  const found = devices.filter((device) => idsOf(device).some((id) => id?.startsWith(text)));
+  const exact = found.filter((device) => idsOf(device).includes(text));
   if (exact.length > 0) return exact;
-  const containers = [...new Set(found.map(({ owner }) => owner?.containerId))];
+  const containers = [...new Set(found.map((device) => idsOf(device)[0]))];
   if (containers.length > 1)
     throw new NotUsable(
       `"${text}" is the beginning of ${containers.length} container ids: ${containers.join(', ')}`,

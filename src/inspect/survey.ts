@@ -9,6 +9,7 @@ import { describeHolders, holdersOf, userDevices } from '../vf/users.ts';
 import type { Host } from '../vf/host.ts';
 import { listPfs, listVfs, type Pf, type Vf, wholePf } from '../vf/inventory.ts';
 import { findInPod, findOnHost } from '../vf/netdev.ts';
+import { placeOf } from '../vf/owner.ts';
 import { hostUse } from '../vf/pool.ts';
 import { settingsOf, type VfSettings } from '../vf/settings.ts';
 import { standingOf } from '../attach/standing.ts';
@@ -47,6 +48,8 @@ export interface DeviceOwner {
   /** What its user calls the container, where it has a name. */
   readonly containerName?: string | undefined;
   readonly containerId: string | undefined;
+  /** Docker's endpoint. */
+  readonly endpointId?: string | undefined;
   /** Name of the interface in the pod. */
   readonly ifname: string | undefined;
   readonly network: string | undefined;
@@ -57,7 +60,7 @@ export interface DeviceOwner {
 
 /** The shortest name by which an operator knows the owner. */
 export function nickname(owner: DeviceOwner | undefined): string | undefined {
-  return owner?.pod ?? owner?.containerName ?? owner?.containerId;
+  return owner?.pod ?? owner?.containerName ?? owner?.containerId ?? owner?.endpointId;
 }
 
 /** A PF or VF of this host with all that is known about it. */
@@ -161,8 +164,11 @@ async function claimed(
   { netnses }: Surroundings,
 ): Promise<Device> {
   const { state, why } = await standing(host, claim);
-  const { path, inode } = claim.owner.netns;
-  const inPod = state === 'attached' ? await linkIn(path, nobodys.vf.pci, claim.podIfname) : undefined;
+  const path = placeOf(claim);
+  const inode = 'kind' in claim.owner ? claim.owner.sandbox?.inode : claim.owner.netns.inode;
+  const ifname = claim.version === 1 ? claim.podIfname : claim.hostIfname;
+  const isThere = state === 'attached' && path !== '';
+  const inPod = isThere ? await linkIn(path, nobodys.vf.pci, ifname) : undefined;
   const keeper = state === 'held' ? netnses().find((held) => held.inode === inode) : undefined;
   return {
     ...nobodys,
@@ -236,9 +242,17 @@ function pfUse({ numVfs, totalVfs }: Pf): string {
   return `${numVfs} of ${totalVfs} VFs`;
 }
 
-function ownerOf({ owner, podIfname }: Claim): DeviceOwner {
-  const { pod, containerName, containerId, network, netns } = owner;
-  return { pod, containerName, containerId, network, netns: netns.path, ifname: podIfname, by: 'sriov' };
+function ownerOf(claim: Claim): DeviceOwner {
+  const { owner } = claim;
+  const netns = placeOf(claim);
+  if ('kind' in owner) {
+    const { network, networkName = network, container, endpointId } = owner;
+    const whose = { containerName: container?.name, containerId: container?.id, endpointId };
+    return { pod: undefined, ...whose, network: networkName, netns, ifname: undefined, by: 'sriov' };
+  }
+  const { pod, containerName, containerId, network } = owner;
+  const ifname = claim.version === 1 ? claim.podIfname : undefined;
+  return { pod, containerName, containerId, network, netns, ifname, by: 'sriov' };
 }
 
 function claimOn(host: Host, pci: string): Claim | UnreadableClaim | undefined {
@@ -257,8 +271,9 @@ function claimOn(host: Host, pci: string): Claim | UnreadableClaim | undefined {
 const patienceMs = 300;
 
 async function standing(host: Host, claim: Claim): Promise<{ state: State; why: string }> {
-  if (claim.phase !== 'attached' && isLocked(host, claim.vf.pci))
-    return { state: 'busy', why: `an ${claim.phase === 'adding' ? 'ADD' : 'DEL'} is at work on it` };
+  const { phase } = claim;
+  if ((phase === 'adding' || phase === 'releasing') && isLocked(host, claim.vf.pci))
+    return { state: 'busy', why: `an ${phase === 'adding' ? 'ADD' : 'DEL'} is at work on it` };
   const { state, why } = await standingOf(host, claim, patienceMs);
   return { state: state === 'live' ? 'attached' : state, why };
 }

@@ -78,8 +78,13 @@ export function tenths(ms: number): number {
 
 /** Where the time of a command goes: each phase lasts from the end of the one before, the first one from the start of the process. */
 export class Phases {
-  #last = 0;
+  #last: number;
   readonly #ms: Record<string, number> = {};
+
+  /** @param begin of the first phase, in ms since the process started */
+  constructor(begin = 0) {
+    this.#last = begin;
+  }
 
   /** Ends a phase; one that comes again adds to the first. */
   end(name: string): void {

@@ -118,6 +118,8 @@ export class Rtnetlink {
   readonly #answers = new Map<number, Answer>();
   /** Notifications of multicast groups so far. */
   #notices = 0;
+  /** How many watch each group now. */
+  readonly #watchers = new Map<number, number>();
 
   /** Opens the socket in the current namespace of the calling thread. */
   constructor(socket: Socket = openSocket()) {
@@ -174,7 +176,7 @@ export class Rtnetlink {
     timeoutMs: number,
     look: () => Promise<T | undefined> | T | undefined,
   ): Promise<T | undefined> {
-    this.#socket.setMembership(group, true);
+    this.#join(group);
     try {
       const deadline = nowMs() + timeoutMs;
       for (;;) {
@@ -188,8 +190,20 @@ export class Rtnetlink {
         }
       }
     } finally {
-      this.#socket.setMembership(group, false);
+      this.#leave(group);
     }
+  }
+
+  #join(group: number): void {
+    const watchers = this.#watchers.get(group) ?? 0;
+    if (watchers === 0) this.#socket.setMembership(group, true);
+    this.#watchers.set(group, watchers + 1);
+  }
+
+  #leave(group: number): void {
+    const watchers = this.#watchers.get(group) ?? 0;
+    this.#watchers.set(group, watchers - 1);
+    if (watchers === 1) this.#socket.setMembership(group, false);
   }
 
   /** Waits for datagrams and hands out what is in them. */

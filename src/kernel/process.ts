@@ -1,3 +1,4 @@
+import { readFile } from './files.ts';
 import { isRegular, system } from './system.ts';
 
 /** A program that we started and that is killed if we die. */
@@ -60,6 +61,13 @@ export function finish(child: Child, timeoutMs = -1): Ended | undefined {
   } finally {
     system.close(fd);
   }
+}
+
+/** When a process started, in clock ticks since the boot: with its id, what tells it from any other. Undefined if there is none. */
+export function startOf(pid: number): string | undefined {
+  // Its name comes before, in brackets, and can hold anything (proc_pid_stat(5)).
+  const text = readFile(`/proc/${pid}/stat`);
+  return text?.slice(text.lastIndexOf(')') + 2).split(' ')[19];
 }
 
 const X_OK = 1;

@@ -104,6 +104,8 @@ export interface System {
   netnsCookie(): string;
   /** Bus address of a link of the current namespace as its driver tells it; "" for a link without one. */
   busInfo(ifname: string): string;
+  /** Id of the process that connected this Unix socket to us; 0 if it is in another pid namespace. */
+  peerPid(fd: number): number;
   /**
    * Sends the packets on a link of the current namespace: now if it has carrier (true), else as soon as it has, for at most patienceMs
    * (false). A background process has the last of the socket, because the kernel takes its time to close one.

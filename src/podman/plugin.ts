@@ -1,9 +1,8 @@
-import { Failure, messageOf } from '../attach/failure.ts';
+import { Failure, messageOf, toLine } from '../attach/failure.ts';
 import { openLog } from '../attach/open-log.ts';
 import { nowMs } from '../kernel/clock.ts';
 import { readFile } from '../kernel/files.ts';
 import { Log, tenths } from '../kernel/log.ts';
-import { printable, shorten } from '../kernel/printable.ts';
 import { thisHost } from '../vf/host.ts';
 import { type Network, parseCall, parseNetwork } from './netavark.ts';
 
@@ -65,11 +64,7 @@ function refuseRootless(): void {
     throw new Failure('bad wish', 'A VF belongs to the machine: rootless Podman cannot give it to a container; run podman as root'); // prettier-ignore
 }
 
-const maxErrorLength = 4096;
-
-/** An error in netavark's form. It is printed to the user's terminal in one piece: one line, nothing that a terminal obeys. */
+/** An error in netavark's form. */
 export function formatError(error: unknown): string {
-  const isBusy = error instanceof Failure && error.kind === 'busy' && error.details !== undefined;
-  const text = isBusy ? `${error.message} (${error.details})` : messageOf(error);
-  return JSON.stringify({ error: shorten(printable(text.replaceAll('\n', '; ')), maxErrorLength) });
+  return JSON.stringify({ error: toLine(error) });
 }

@@ -1,4 +1,5 @@
 import * as z from 'zod/mini';
+import { nowMs } from '../kernel/clock.ts';
 import {
   FileLock,
   listFolder,
@@ -33,7 +34,7 @@ const netdev = z.object({
 });
 
 /** The network namespace and attachment that a VF belongs to. */
-const owner = z.object({
+const podOwner = z.object({
   network: z.string(),
   containerId: z.string(),
   ifname: z.string(),
@@ -44,12 +45,27 @@ const owner = z.object({
   /** What its user calls the container. */
   containerName: z.optional(z.string()),
 });
-export type Owner = z.infer<typeof owner>;
 
-const claimSchema = z.object({
-  version: z.literal(1),
-  /** adding: an ADD is changing the VF, or died doing so. releasing: likewise, giving it back. */
-  phase: z.enum(['adding', 'attached', 'releasing']),
+/** Docker's endpoint that a VF belongs to: Docker itself moves the netdev, and tells neither container nor, before it starts, namespace. */
+const endpointOwner = z.object({
+  kind: z.literal('docker'),
+  /** Docker's id, and its name where Docker was asked. */
+  network: z.string(),
+  networkName: z.optional(z.string()),
+  endpointId: z.string(),
+  bootId: z.string(),
+  /** Where the container's namespace is or, before Docker 28, will be; known from Join on. Its identity only if it was there then. */
+  sandbox: z.optional(
+    z.object({ path: z.string(), cookie: z.optional(z.string()), inode: z.optional(z.int()) }),
+  ),
+  /** The dockerd that asked for it, where that can be told: process id, and when that started, in clock ticks since the boot. */
+  dockerd: z.optional(z.object({ pid: z.int(), started: z.string() })),
+  /** Where Docker was asked. */
+  container: z.optional(z.object({ id: z.string(), name: z.string() })),
+});
+
+/** What the claims of all doors have. */
+const common = {
   /** ISO 8601 */
   since: z.string(),
   vf: z.object({
@@ -57,13 +73,6 @@ const claimSchema = z.object({
     index: z.int(),
     pf: z.object({ pci: z.string(), ifname: z.optional(z.string()) }),
   }),
-  owner,
-  /** Name of the netdev in the pod: the attachment's ifname, unless the network has its own. */
-  podIfname: z.string(),
-  /** The device-info file that was made. */
-  deviceInfoFile: z.optional(z.string()),
-  /** The call that made it, for the IPAM plugin's DEL: a later stdin may be stripped, and recovery has none. */
-  request: z.object({ config: z.record(z.string(), z.unknown()), cniArgs: z.string(), cniPath: z.string() }),
   /** Userspace drives the VF, with this kernel driver: a userspace driver, or the kernel's own where DPDK works on that. */
   dpdk: z.optional(z.object({ driver: z.string(), override: z.optional(z.string()) })),
   /** What was asked of the PF. */
@@ -72,17 +81,55 @@ const claimSchema = z.object({
   original: z.object({ driver: z.optional(z.string()), settings, netdev: z.optional(netdev) }),
   /** Milliseconds per phase of the ADD, for `sriov inspect`. */
   times: z.optional(z.record(z.string(), z.number())),
+};
+
+const podClaimSchema = z.object({
+  version: z.literal(1),
+  /** adding: an ADD is changing the VF, or died doing so. releasing: likewise, giving it back. */
+  phase: z.enum(['adding', 'attached', 'releasing']),
+  owner: podOwner,
+  /** Name of the netdev in the pod: the attachment's ifname, unless the network has its own. */
+  podIfname: z.string(),
+  /** The device-info file that was made. */
+  deviceInfoFile: z.optional(z.string()),
+  /** The call that made it, for the IPAM plugin's DEL: a later stdin may be stripped, and recovery has none. */
+  request: z.object({ config: z.record(z.string(), z.unknown()), cniArgs: z.string(), cniPath: z.string() }),
+  ...common,
 });
 
-/** The record of one attached VF: who has it, and what it was like before. Exists from before the first change until the last undo. */
-export type Claim = z.infer<typeof claimSchema>;
+const endpointClaimSchema = z.object({
+  version: z.literal(2),
+  /** lent: on the host, ready for Docker to take it. joined: Docker has been told its name. leaving: Docker has said that it takes it back. */
+  phase: z.enum(['adding', 'lent', 'joined', 'leaving', 'releasing']),
+  /** When it came into this phase, by the clock of system.nowMs(), which begins anew with each boot and never jumps. */
+  phaseMs: z.number(),
+  owner: endpointOwner,
+  /** Name of the netdev while it is on the host. */
+  hostIfname: z.string(),
+  /** What Join will answer. */
+  join: z.object({ prefix: z.string(), hasGateway: z.boolean() }),
+  ...common,
+});
 
-/** Whether a claim is of an attachment. */
-export function isOf({ owner }: Claim, containerId: string, ifname: string): boolean {
-  return owner.containerId === containerId && owner.ifname === ifname;
+/** The claim of an attachment by CNI or Podman. */
+export type PodClaim = z.infer<typeof podClaimSchema>;
+/** The claim of an endpoint of Docker's. */
+export type EndpointClaim = z.infer<typeof endpointClaimSchema>;
+/**
+ * The record of one VF that is somebody's: whose it is, and what it was like before. Exists from before the first change until the last undo.
+ * Version 1 is what executables before the Docker driver read, too; version 2 they keep their hands off.
+ */
+export type Claim = PodClaim | EndpointClaim;
+
+/** The latest version of a claim that this program reads. */
+const latestVersion = 2;
+
+/** Whether a claim is of an attachment by CNI or Podman. */
+export function isOf(claim: Claim, containerId: string, ifname: string): claim is PodClaim {
+  return claim.version === 1 && claim.owner.containerId === containerId && claim.owner.ifname === ifname;
 }
 
-/** Whether a process drives the VF, and not the kernel through a netdev in the pod. */
+/** Whether it was given out for a process to drive it, and not the kernel through a netdev in the pod. */
 export function isUserspace({ dpdk, original }: Claim): boolean {
   return dpdk !== undefined && (dpdk.driver !== original.driver || original.netdev === undefined);
 }
@@ -102,6 +149,26 @@ function claimPath(host: Host, pci: string): string {
 export function lockVf(host: Host, pci: string, timeoutMs = lockTimeoutMs): FileLock | undefined {
   makeFolder(`${host.stateDir}/pci/vf_lock`);
   return FileLock.take(lockPath(host, pci), timeoutMs);
+}
+
+/** How often a lock is tried that somebody else has. */
+const lockPauseMs = 10;
+
+/**
+ * Like {@link lockVf}, for where several calls run beside each other in one process: who waits for a lock lets the others go on, which may
+ * have it.
+ */
+export async function awaitVf(
+  host: Host,
+  pci: string,
+  timeoutMs = lockTimeoutMs,
+): Promise<FileLock | undefined> {
+  const deadline = nowMs() + timeoutMs;
+  for (;;) {
+    const lock = lockVf(host, pci, 0);
+    if (lock || nowMs() > deadline) return lock;
+    await new Promise((resolve) => setTimeout(resolve, lockPauseMs));
+  }
 }
 
 /** Path of a VF's lock file, whose last change is when the VF was last given back. */
@@ -145,8 +212,8 @@ export function parseClaim(path: string, text: string): Claim {
     throw new UnreadableClaim(`Cannot read the claim ${path}: it is not JSON`, { cause });
   }
   const version = (value as { version?: unknown } | null)?.version;
-  if (typeof version === 'number' && version > 1) throw new LaterClaim(path, version, text);
-  const parsed = claimSchema.safeParse(value);
+  if (typeof version === 'number' && version > latestVersion) throw new LaterClaim(path, version, text);
+  const parsed = (version === 2 ? endpointClaimSchema : podClaimSchema).safeParse(value);
   if (parsed.success) return parsed.data;
   const where = parsed.error.issues.map(({ path: keys }) => keys.join('.')).join(', ');
   throw new UnreadableClaim(`Cannot read the claim ${path}: wrong or missing: ${where || 'all of it'}`);
@@ -209,19 +276,29 @@ function noteRelease(host: Host, pci: string, lock: FileLock): void {
 }
 
 /**
- * The claims of an attachment: one, unless something went wrong between two ADDs. One unreadable file must not stop the DEL of every pod on
- * the node.
+ * The claims of an attachment: one, unless something went wrong between two ADDs.
  * @throws LaterClaim where it is on one of this attachment
  */
-export function findClaims(host: Host, containerId: string, ifname: string): Claim[] {
+export function findClaims(host: Host, containerId: string, ifname: string): PodClaim[] {
+  return claimsAbout(host, containerId).filter((claim) => isOf(claim, containerId, ifname));
+}
+
+/** The claims of an endpoint of Docker's: one, unless something went wrong. @throws LaterClaim where it is on one of this endpoint */
+export function findEndpointClaims(host: Host, endpointId: string): EndpointClaim[] {
+  return claimsAbout(host, endpointId).flatMap((claim) =>
+    claim.version === 2 && claim.owner.endpointId === endpointId ? [claim] : [],
+  );
+}
+
+/** The claims that have this id in them. One unreadable file must not stop the DEL of every pod on the node. */
+function claimsAbout(host: Host, id: string): Claim[] {
   return listClaims(host).flatMap((pci) => {
     const path = claimPath(host, pci);
     const text = readFile(path);
     // Most of a node's claims are of others: they are not worth parsing. An id has no character that JSON writes in another way.
-    if (!text?.includes(`"${containerId}"`)) return [];
+    if (!text?.includes(`"${id}"`)) return [];
     try {
-      const claim = parseClaim(path, text);
-      return isOf(claim, containerId, ifname) ? [claim] : [];
+      return [parseClaim(path, text)];
     } catch (error) {
       if (error instanceof LaterClaim || !(error instanceof UnreadableClaim)) throw error;
       host.log.error('unreadable claim', { vf: pci, error: error.message });

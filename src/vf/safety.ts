@@ -1,8 +1,9 @@
 import type { Link } from '../kernel/link.ts';
 import { IFF_UP } from '../kernel/link.ts';
-import { readClaimOrLog } from './claims.ts';
+import { type Claim, readClaimOrLog } from './claims.ts';
 import type { Host } from './host.ts';
 import { devicePath, NotUsable, pfName, type Vf } from './inventory.ts';
+import { ownerId } from './owner.ts';
 import { readSettings, type VfSettings } from './settings.ts';
 
 /**
@@ -30,23 +31,27 @@ export function warnOfDownPf(host: Host, vf: Vf, pf: Link): void {
  * Looks for the wanted MAC on another VF of the PF in the same VLAN, where the card would deliver to only one of them. A pod that starts
  * again on another VF meets its own old one: that is about to be given back, so trying again helps. A VF without a claim can be a bond's or a
  * virtual machine's, which may want it so.
- * @returns the attachment that has the MAC; undefined if none has
+ * @param asker ownerId() of whoever wants it
+ * @returns the claim of whoever else has the MAC; undefined if nobody has
  */
 export function ownerOfSameMac(
   host: Host,
   vf: Vf,
   pf: Link,
   wanted: VfSettings,
-  containerId: string,
-): string | undefined {
+  asker: string,
+): Claim | undefined {
   for (const info of pf.vfs ?? []) {
     const { mac, vlan } = readSettings(info);
     const index = info.mac?.vf;
     if (index === vf.index || mac !== wanted.mac || (vlan?.id ?? 0) !== (wanted.vlan?.id ?? 0)) continue;
     const pci = host.sys.linkName(`${devicePath(vf.pf.pci)}/virtfn${index}`);
-    const owner = pci === undefined ? undefined : readClaimOrLog(host, pci)?.owner.containerId;
-    if (owner !== undefined && owner !== containerId) return owner;
-    host.log.warning(`VF ${index} of ${pfName(vf.pf)} has MAC ${mac}, too`, { vf: vf.pci, owner });
+    const claim = pci === undefined ? undefined : readClaimOrLog(host, pci);
+    if (claim && ownerId(claim) !== asker) return claim;
+    host.log.warning(`VF ${index} of ${pfName(vf.pf)} has MAC ${mac}, too`, {
+      vf: vf.pci,
+      owner: claim && ownerId(claim),
+    });
   }
   return undefined;
 }

@@ -201,7 +201,7 @@ describe('a claim of a later version of this program', () => {
   const file = `/var/lib/cni/sriov/claims/${vfPci(0, 3)}.json`;
 
   test('is kept by everybody, and its VF is given to nobody', async () => {
-    const text = JSON.stringify({ version: 2, owner: { kind: 'docker', containerId: 'later' } });
+    const text = JSON.stringify({ version: 3, owner: { kind: 'later', containerId: 'later' } });
     await node.machine.write(file, text, 0o600);
     expect((await tool('gc --dry-run')).stdout).toContain('later version');
     await tool('gc');

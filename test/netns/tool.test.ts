@@ -7,7 +7,7 @@ import { survey } from '../../src/inspect/survey.ts';
 import { sweep } from '../../src/inspect/sweep.ts';
 import { FileLock } from '../../src/kernel/files.ts';
 import { Log } from '../../src/kernel/log.ts';
-import type { Claim } from '../../src/vf/claims.ts';
+import type { PodClaim } from '../../src/vf/claims.ts';
 import type { Host } from '../../src/vf/host.ts';
 import { pfTree, sysfsTree, temporaryTree, type PfShape } from '../support/sysfs-tree.ts';
 import { TestNetns } from '../support/netns.ts';
@@ -32,10 +32,10 @@ function stage(shape: Partial<PfShape> = {}) {
     host,
     netns,
     pod,
-    claim(index: number, phase: Claim['phase'], path: string, more: Partial<Claim['owner']> = {}) {
+    claim(index: number, phase: PodClaim['phase'], path: string, more: Partial<PodClaim['owner']> = {}) {
       const pci = `0000:03:10.${2 * index}`;
       using inside = path === pod.path ? pod.open() : undefined;
-      const claim: Claim = {
+      const claim: PodClaim = {
         version: 1,
         phase,
         since: '2026-01-01T00:00:00.000Z',

@@ -83,9 +83,10 @@ describe('docs/troubleshooting.md', () => {
   const fragments = (text: string) =>
     text.split(/…|^Cannot |: E[A-Z]+|[()"]/).filter((part) => part.trim().length > 6);
 
-  // Codecs, what only a bug of ours can reach, and the tool's: its messages stand in the terminal, with the way out.
+  // Codecs, what only a bug of ours can reach, what is known only while it is asked of Docker, and the tool's: its messages stand in the terminal, with the way out.
   const isInternal = ({ where, text }: { where: string; text: string }) =>
     where === 'kernel/codec.ts' ||
+    where === 'docker/dockerd.ts' ||
     where.startsWith('inspect/') ||
     text === 'VERSION is answered without a host';
   const messages = texts.filter((one) => one.ofError && !isInternal(one) && fragments(one.text).length > 0);

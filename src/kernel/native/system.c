@@ -6,7 +6,7 @@
  * Files:      open close readText writeText readFile stat fstat fstatfs readFolder readlink realpath access
  *             mkdir unlink rename fsync fdatasync fchmod touch memfd poll columns flock
  * Processes:  spawn wait writeInChild exit
- * Network:    setns netnsCookie busInfo announce netlinkOpen netlinkSetUp netlinkSend netlinkReceive
+ * Network:    setns netnsCookie busInfo peerPid announce netlinkOpen netlinkSetUp netlinkSend netlinkReceive
  *             netlinkMembership
  * Clock:      nowMs
  * Constants:  O_RDONLY O_WRONLY O_RDWR O_CREAT O_TRUNC O_APPEND O_PATH O_DIRECTORY O_NOFOLLOW (not the same on every machine)
@@ -487,6 +487,16 @@ static napi_value js_netns_cookie(napi_env env, napi_callback_info info) {
   return string(env, digits, NAPI_AUTO_LENGTH);
 }
 
+/* peerPid(fd): id of the process that connected this Unix socket; 0 if it is in another pid namespace. */
+static napi_value js_peer_pid(napi_env env, napi_callback_info info) {
+  napi_value args[MAX_ARGS];
+  struct ucred peer;
+  socklen_t size = sizeof peer;
+  arguments(env, info, args);
+  if (getsockopt(number(env, args[0]), SOL_SOCKET, SO_PEERCRED, &peer, &size)) return fail(env, "getsockopt", errno);
+  return integer(env, peer.pid);
+}
+
 /* busInfo(ifname): the PCI address of a link of the current namespace, as the driver tells it (for kernels before 5.14, which do
  * not report IFLA_PARENT_DEV_NAME); "" for links without one. */
 static napi_value js_bus_info(napi_env env, napi_callback_info info) {
@@ -919,6 +929,7 @@ static napi_value init(napi_env env, napi_value exports) {
       FUNCTION("setns", js_setns),
       FUNCTION("netnsCookie", js_netns_cookie),
       FUNCTION("busInfo", js_bus_info),
+      FUNCTION("peerPid", js_peer_pid),
       FUNCTION("announce", js_announce),
       FUNCTION("netlinkSetUp", js_netlink_set_up),
       FUNCTION("netlinkOpen", js_netlink_open),

@@ -104,7 +104,7 @@ describe('a claim', () => {
   test(
     'of a later version is kept, and stops only the DEL of its own attachment',
     onHost((host, file) => {
-      const text = JSON.stringify({ version: 2, owner: { kind: 'docker', containerId: 'theirs' } });
+      const text = JSON.stringify({ version: 3, owner: { kind: 'later', containerId: 'theirs' } });
       writeFileSync(file, text);
       expect(() => readClaim(host, pci)).toThrow(LaterClaim);
       expect(() => readUsableClaim(host, pci)).toThrow(/later version/);

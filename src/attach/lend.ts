@@ -1,0 +1,61 @@
+import type { Phases } from '../kernel/log.ts';
+import { nowMs } from '../kernel/clock.ts';
+import { type EndpointClaim, writeClaim } from '../vf/claims.ts';
+import type { Host } from '../vf/host.ts';
+import { dressForLoan, lentName } from '../vf/netdev.ts';
+import { makeReady, recordOf, rollBack, takeDevice } from './ready.ts';
+import type { Caller, Wish } from './wish.ts';
+
+/** One loan as a front door orders it. */
+export interface LoanOrder {
+  readonly owner: EndpointClaim['owner'];
+  readonly wish: Wish;
+  readonly join: EndpointClaim['join'];
+  readonly caller: Caller;
+}
+
+/** What was lent. */
+export interface Lent {
+  readonly claim: EndpointClaim;
+  /** The MAC that it goes by, as far as the kernel knows one. */
+  readonly mac: string | undefined;
+}
+
+/**
+ * Makes a VF ready on the host, under a name of its own, for somebody else to move it into a container: attach() without what comes after the
+ * device is ready. Undone by release(), as that is, and by the same function where it fails.
+ */
+export async function lend(
+  host: Host,
+  { owner, wish, join, caller }: LoanOrder,
+  phases: Phases,
+): Promise<Lent> {
+  using taken = await takeDevice(host, wish, owner.endpointId, undefined, caller, phases);
+  const { vf, lock, plan } = taken;
+  const claim: EndpointClaim = {
+    version: 2,
+    phase: 'adding',
+    phaseMs: nowMs(),
+    owner,
+    hostIfname: lentName(vf.pci),
+    join,
+    ...recordOf(host, wish, taken),
+  };
+  writeClaim(host, claim, true);
+  phases.end('claim');
+  try {
+    const netdev = await makeReady(host, taken, claim, phases);
+    if (netdev) {
+      const fields = { vf: vf.pci, ifname: netdev.ifname, hostIfname: claim.hostIfname, mtu: wish.mtu };
+      await host.log.change('netdev made ready for its container', fields, () =>
+        dressForLoan(host, netdev, claim.hostIfname, wish.mtu),
+      );
+    }
+    phases.end('device');
+    const lent: EndpointClaim = { ...claim, phase: 'lent', phaseMs: nowMs(), times: phases.ms };
+    writeClaim(host, lent, false);
+    return { claim: lent, mac: netdev?.mac ?? plan.wanted.mac };
+  } catch (error) {
+    throw await rollBack(host, claim, lock, caller, error);
+  }
+}

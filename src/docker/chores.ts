@@ -1,0 +1,61 @@
+import type { Caller } from '../attach/wish.ts';
+import type { Host } from '../vf/host.ts';
+import { messageOf } from '../attach/failure.ts';
+import { learnNames } from './names.ts';
+import { sweep } from './sweep.ts';
+
+/** How often is looked for VFs that Docker has forgotten. */
+const everyMs = 60_000;
+/** When a container that was joined has started, and Docker knows it by its endpoint. */
+const namesMs = 2_000;
+
+/** What the driver does beside the calls, one thing after the other. */
+export class Chores {
+  readonly #host: Host;
+  readonly #caller: Caller;
+  readonly #api: string;
+  #running = Promise.resolve();
+  #isSweepWaiting = false;
+  readonly #interval: NodeJS.Timeout;
+  #names: NodeJS.Timeout | undefined;
+
+  constructor(host: Host, caller: Caller, api: string) {
+    this.#host = host;
+    this.#caller = caller;
+    this.#api = api;
+    this.#interval = setInterval(() => {
+      this.sweepSoon();
+      this.#do('names', () => learnNames(host, api));
+    }, everyMs);
+  }
+
+  /** Sweeps after what is being answered now. */
+  sweepSoon(): void {
+    if (this.#isSweepWaiting) return;
+    this.#isSweepWaiting = true;
+    this.#do('sweep', async () => {
+      this.#isSweepWaiting = false;
+      await sweep(this.#host, this.#caller);
+    });
+  }
+
+  learnNamesSoon(): void {
+    clearTimeout(this.#names);
+    this.#names = setTimeout(() => this.#do('names', () => learnNames(this.#host, this.#api)), namesMs);
+  }
+
+  #do(name: string, work: () => Promise<unknown>): void {
+    this.#running = this.#running.then(async () => {
+      try {
+        await work();
+      } catch (error) {
+        this.#host.log.error('chore failed', { chore: name, error: messageOf(error) });
+      }
+    });
+  }
+
+  [Symbol.dispose](): void {
+    clearInterval(this.#interval);
+    clearTimeout(this.#names);
+  }
+}

@@ -1,0 +1,124 @@
+/** `sriov docker`: Docker's network driver, until it is told to end. */
+import { connect, type Server } from 'node:net';
+import process from 'node:process';
+import { messageOf } from '../attach/failure.ts';
+import { parseArguments } from '../kernel/arguments.ts';
+import { FileLock, makeFolder, removeFile } from '../kernel/files.ts';
+import { Log } from '../kernel/log.ts';
+import { thisHost } from '../vf/host.ts';
+import { Chores } from './chores.ts';
+import { usualApi } from './dockerd.ts';
+import { makeServer } from './server.ts';
+import { Turns } from './turns.ts';
+
+type Env = Readonly<Record<string, string | undefined>>;
+
+interface Outcome {
+  readonly exitCode: number;
+  readonly stdout: string;
+  readonly stderr?: string;
+}
+
+/** Where dockerd looks for a driver called sriov first. */
+const usualSocket = '/run/docker/plugins/sriov.sock';
+
+const options = {
+  socket: { type: 'string' },
+  verbose: { type: 'boolean', short: 'v' },
+} as const;
+
+/** Runs the driver. Ends between two calls upon SIGTERM or SIGINT. */
+export async function runDaemon(args: readonly string[], env: Env): Promise<Outcome> {
+  const { words, given } = parseArguments(args, options);
+  const values = new Map(given.map(({ name, value }) => [name, value]));
+  const unknown = given.find(({ name }) => !Object.hasOwn(options, name))?.rawName ?? words[0];
+  if (unknown !== undefined) return wrongUsage(`it takes no "${unknown}"`);
+  if (values.has('socket') && !values.get('socket')?.startsWith('/'))
+    return wrongUsage('--socket takes an absolute path');
+  const level = values.has('verbose') ? 'debug' : 'info';
+  try {
+    await serve(values.get('socket') ?? usualSocket, level, env);
+    return { exitCode: 0, stdout: '' };
+  } catch (error) {
+    return { exitCode: 1, stdout: '', stderr: `sriov docker: ${messageOf(error)}\n` };
+  }
+}
+
+function wrongUsage(problem: string): Outcome {
+  const stderr = `sriov docker: ${problem} ("sriov help docker" tells more)\n`;
+  return { exitCode: 2, stdout: '', stderr };
+}
+
+async function serve(socketPath: string, level: 'info' | 'debug', env: Env): Promise<void> {
+  const host = thisHost(new Log(level, 'text', undefined, { command: 'docker' }));
+  makeFolder(host.stateDir);
+  // What one process does for an endpoint goes in turns; two would not know of each other.
+  using lock = FileLock.take(`${host.stateDir}/docker.lock`, 0);
+  if (!lock) throw new Error('it runs already: another process has the lock /var/lib/cni/sriov/docker.lock');
+  const caller = { env };
+  using chores = new Chores(host, caller, usualApi);
+  const server = makeServer({
+    host,
+    level,
+    caller,
+    turns: new Turns(),
+    activated: () => chores.sweepSoon(),
+    joined: () => chores.learnNamesSoon(),
+  });
+  const end = new Promise<string>((resolve) => {
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => resolve(signal));
+  });
+  const inherited = inheritedSocket(env);
+  if (inherited !== undefined) await listening(server, { fd: inherited });
+  else await listenAt(server, socketPath);
+  host.log.info('Docker network driver listens', {
+    socket: inherited === undefined ? socketPath : 'systemd’s',
+  });
+  chores.sweepSoon();
+  host.log.info('ends', { signal: await end });
+  await new Promise((resolve) => server.close(resolve)); // what has begun is answered first
+  if (inherited === undefined) removeFile(socketPath);
+}
+
+/** The first socket that systemd has opened for us (sd_listen_fds(3)). */
+function inheritedSocket(env: Env): number | undefined {
+  const isForUs = env['LISTEN_PID'] === String(process.pid) && Number(env['LISTEN_FDS']) > 0;
+  return isForUs ? 3 : undefined;
+}
+
+/** Listens on a socket file of root's; one that nobody serves is replaced. */
+async function listenAt(server: Server, path: string): Promise<void> {
+  makeFolder(path.slice(0, path.lastIndexOf('/')), 0o755);
+  if (await isServed(path)) throw new Error(`another driver serves ${path}`);
+  removeFile(path);
+  const before = process.umask(0o177); // made by bind(), with no moment at which others may connect
+  try {
+    await listening(server, { path });
+  } finally {
+    process.umask(before);
+  }
+}
+
+/** Whether somebody answers at a socket file. */
+function isServed(path: string): Promise<boolean> {
+  return new Promise((resolve, reject) => {
+    const socket = connect({ path }, () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.on('error', (error: NodeJS.ErrnoException) => {
+      if (error.code === 'ECONNREFUSED' || error.code === 'ENOENT') resolve(false);
+      else reject(new Error(`Cannot use ${path} as a socket: ${error.message}`));
+    });
+  });
+}
+
+function listening(server: Server, where: { path: string } | { fd: number }): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(where, () => {
+      server.off('error', reject);
+      resolve();
+    });
+  });
+}
