@@ -73,7 +73,7 @@ function macOf(text: string | undefined): string | undefined {
 
 /** Docker puts a number behind it. @throws Failure `bad wish` */
 function prefixOf(text = usualPrefix): string {
-  if (isIfname(`${text}999`) && !/\d$/.test(text)) return text;
+  if (text !== '' && isIfname(`${text}999`) && !/\d$/.test(text)) return text;
   throw refused(
     'prefix',
     text,

@@ -157,7 +157,7 @@ test('looking changes nothing: list, inspect and gc --dry-run leave the state fo
   s.claim(0, 'attached', s.pod.path);
   s.claim(1, 'adding', '/run/netns/gone');
   writeFileSync(`${root}/claims/0000:03:10.4.json`, '{');
-  writeFileSync(`${root}/claims/0000:03:10.6.json`, '{"version":2}');
+  writeFileSync(`${root}/claims/0000:03:10.6.json`, '{"version":3}');
   writeFileSync(`${root}/claims/0000:03:10.2.json.tmp`, '{');
   mkdirSync(`${root}/leases`);
   const claim = JSON.parse(readFileSync(`${root}/claims/0000:03:10.2.json`, 'utf8')) as object;

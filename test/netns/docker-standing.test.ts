@@ -1,0 +1,116 @@
+import { rmSync } from 'node:fs';
+import { describe, expect, test } from 'vitest';
+import { standingOf } from '../../src/attach/standing.ts';
+import { nowMs } from '../../src/kernel/clock.ts';
+import { Log } from '../../src/kernel/log.ts';
+import { startOf } from '../../src/kernel/process.ts';
+import type { EndpointClaim } from '../../src/vf/claims.ts';
+import type { Host } from '../../src/vf/host.ts';
+import { TestNetns } from '../support/netns.ts';
+import { pfTree, sysfsTree } from '../support/sysfs-tree.ts';
+
+const pci = '0000:03:10.0';
+
+const started = startOf(process.pid);
+const alive = { pid: process.pid, started: started ?? '' };
+/** Another process had its id before. */
+const dead = { pid: process.pid, started: `${started}0` };
+const long = 180_000;
+
+interface Case {
+  readonly phase: EndpointClaim['phase'];
+  /** Where the VF is: its netdev on the host or in another namespace, under a userspace driver, under none. */
+  readonly vf: 'on the host' | 'elsewhere' | 'on vfio-pci' | 'without driver' | 'gone';
+  readonly ageMs?: number;
+  readonly dockerd?: EndpointClaim['owner']['dockerd'] | undefined;
+  readonly bootId?: string;
+  /** What its path leads to: an empty namespace, one of another cookie, a file, nothing. */
+  readonly sandbox?: 'there' | 'another' | 'a file' | 'gone';
+}
+
+async function standing(one: Case) {
+  const { phase, vf, ageMs = 0, dockerd = alive, bootId = 'b', sandbox } = one;
+  using host = new TestNetns();
+  using pod = new TestNetns();
+  using inside = pod.open();
+  if (vf === 'on the host') host.ip('link', 'add', 'ens1v0', 'type', 'veth', 'peer', 'name', 'peer');
+  const vfDriver = vf === 'on vfio-pci' ? 'vfio-pci' : 'igbvf';
+  using tree = sysfsTree(pfTree({ pci: '0000:03:00.0', vfDriver, numVfs: vf === 'gone' ? 0 : 2 }));
+  if (vf === 'without driver') {
+    const device = `${tree.sys.root}/bus/pci/devices/${pci}`;
+    for (const name of ['driver', 'net']) rmSync(`${device}/${name}`, { recursive: true });
+  }
+  using netns = host.open();
+  const machine: Host = { sys: tree.sys, netns, stateDir: '/nowhere', bootId: 'b', log: new Log('panic') };
+  const paths = { there: pod.path, another: pod.path, 'a file': '/etc/hostname', gone: '/nowhere/x' };
+  const identity = {
+    there: inside.identity,
+    another: { cookie: '1', inode: 1 },
+    'a file': {},
+    gone: inside.identity,
+  };
+  const claim: EndpointClaim = {
+    version: 2,
+    phase,
+    phaseMs: nowMs() - ageMs,
+    owner: {
+      kind: 'docker',
+      network: 'n',
+      endpointId: 'e',
+      bootId,
+      dockerd: 'dockerd' in one ? one.dockerd : dockerd,
+      sandbox: sandbox && { path: paths[sandbox], ...identity[sandbox] },
+    },
+    hostIfname: 'v0310_0',
+    join: { prefix: 'eth', hasGateway: true },
+    since: '2026-01-01T00:00:00.000Z',
+    vf: { pci, index: 0, pf: { pci: '0000:03:00.0', ifname: 'ens1' } },
+    asked: {},
+    original: { driver: 'igbvf', settings: {} },
+  };
+  return await standingOf(machine, claim, 50);
+}
+
+describe("whether a claim of Docker's stands", () => {
+  test.each<[Case, 'live' | 'stale' | 'held', RegExp]>([
+    // CreateEndpoint and DeleteEndpoint hold the VF's lock while they work.
+    [{ phase: 'adding', vf: 'on the host' }, 'stale', /CreateEndpoint that made it died/],
+    [{ phase: 'releasing', vf: 'elsewhere', sandbox: 'there' }, 'stale', /interrupted/],
+    [{ phase: 'joined', vf: 'elsewhere', sandbox: 'there', bootId: 'before' }, 'stale', /restarted/],
+    [{ phase: 'joined', vf: 'gone', sandbox: 'there' }, 'stale', /the VF is gone/],
+    // Between CreateEndpoint and the move: nobody may take it.
+    [{ phase: 'lent', vf: 'on the host' }, 'live', /starting its container/],
+    [{ phase: 'lent', vf: 'on the host', dockerd: undefined }, 'live', /starting/],
+    [{ phase: 'joined', vf: 'on the host', sandbox: 'gone' }, 'live', /starting/],
+    [{ phase: 'joined', vf: 'on the host', sandbox: 'there' }, 'live', /starting/],
+    // dockerd was killed, or has forgotten it.
+    [{ phase: 'lent', vf: 'on the host', dockerd: dead }, 'stale', /no container is being started/],
+    [{ phase: 'joined', vf: 'on the host', sandbox: 'gone', dockerd: dead }, 'stale', /no container/],
+    [{ phase: 'lent', vf: 'on the host', ageMs: long }, 'stale', /no container is being started/],
+    [{ phase: 'joined', vf: 'on the host', sandbox: 'there', ageMs: long }, 'stale', /no container/],
+    [{ phase: 'leaving', vf: 'on the host', sandbox: 'there' }, 'stale', /no container/],
+    // The container has moved it on, or its virtual machine has it.
+    [
+      { phase: 'joined', vf: 'elsewhere', sandbox: 'there', ageMs: long },
+      'live',
+      /container has the sandbox/,
+    ],
+    [{ phase: 'joined', vf: 'elsewhere', sandbox: 'there', dockerd: dead }, 'live', /container has/],
+    [{ phase: 'joined', vf: 'on vfio-pci', sandbox: 'there', ageMs: long }, 'live', /container has/],
+    [{ phase: 'joined', vf: 'without driver', sandbox: 'there', ageMs: long }, 'live', /container has/],
+    // The container is gone.
+    [{ phase: 'joined', vf: 'elsewhere', sandbox: 'gone', ageMs: long }, 'held', /something still holds/],
+    [{ phase: 'joined', vf: 'elsewhere', sandbox: 'another', ageMs: long }, 'held', /something still holds/],
+    [{ phase: 'joined', vf: 'elsewhere', sandbox: 'a file', ageMs: long }, 'held', /something still holds/],
+    [{ phase: 'leaving', vf: 'elsewhere', sandbox: 'gone' }, 'held', /something still holds/],
+    [{ phase: 'joined', vf: 'on vfio-pci', sandbox: 'gone', ageMs: long }, 'stale', /container is gone/],
+    [{ phase: 'joined', vf: 'without driver', sandbox: 'gone', dockerd: dead }, 'stale', /is gone/],
+    [{ phase: 'leaving', vf: 'on vfio-pci', sandbox: 'there' }, 'stale', /container is gone/],
+    // A DPDK endpoint has no netdev, and before Docker 28 no sandbox until its container runs.
+    [{ phase: 'lent', vf: 'on vfio-pci' }, 'live', /starting/],
+    [{ phase: 'joined', vf: 'on vfio-pci', sandbox: 'gone' }, 'live', /starting/],
+    [{ phase: 'joined', vf: 'on vfio-pci', sandbox: 'gone', dockerd: dead }, 'stale', /is gone/],
+  ])('%j: %s', async (one, state, why) => {
+    expect(await standing(one)).toEqual({ state, why: expect.stringMatching(why) as string });
+  });
+});
