@@ -54,11 +54,16 @@ function ownIpam({ config }: Request): CniError {
   );
 }
 
-/** @throws CniError 50 if no ADD could work now for the IPAM plugin's sake; 51 if it says so itself */
-export function checkIpam(call: IpamCall): void {
+/**
+ * @throws CniError 50 if no ADD could work now for the IPAM plugin's sake, also where it is not there; 51 if it says so itself;
+ * 7 if it is ourselves
+ */
+export function checkIpam(request: Request): void {
   try {
-    runIpam('STATUS', call);
+    const call = ipamCallOf(request);
+    if (call) runIpam('STATUS', call);
   } catch (error) {
+    if (error instanceof CniError) throw error;
     if (error instanceof IpamRefused && error.code === Code.MayLoseConnectivity) throw error;
     const details = error instanceof Failure ? error.details : undefined;
     throw new CniError(Code.NotAvailable, messageOf(error), details, { cause: error });

@@ -5,13 +5,13 @@ import { NotUsable } from '../vf/inventory.ts';
 import { Unsupported } from '../vf/settings.ts';
 import { parseConfig } from './config.ts';
 import { Code, CniError } from './errors.ts';
-import { checkIpam, ipamCallOf } from './ipam.ts';
+import { checkIpam } from './ipam.ts';
 import type { Request } from './request.ts';
 
 /**
  * STATUS: could an ADD ever work now? A pool whose VFs are all in use is no reason to say no: the
  * node would go NotReady by being used.
- * @throws CniError 50 with the reason, 51 where the IPAM plugin says so
+ * @throws CniError 50 with the reason, 51 where the IPAM plugin says so, 7 for a wrong configuration
  */
 export function status(host: Host, request: Request): void {
   const conf = parseConfig(request);
@@ -31,6 +31,5 @@ export function status(host: Host, request: Request): void {
     if (!(error instanceof NotUsable || error instanceof Unsupported)) throw error;
     throw new CniError(Code.NotAvailable, error.message, undefined, { cause: error });
   }
-  const call = conf.hasIpam ? ipamCallOf(request) : undefined;
-  if (call) checkIpam(call);
+  if (conf.hasIpam) checkIpam(request);
 }

@@ -99,6 +99,13 @@ describe('an IPAM plugin that knows the command', () => {
   });
 });
 
+test('an IPAM plugin that is not there: STATUS says 50, for no ADD could work', async () => {
+  using s = stage();
+  const error = await errorOf(() => status(s.host, s.request('STATUS', { type: 'missing' })));
+  expect(error?.code).toBe(50);
+  expect(error?.message).toMatch(/^Cannot find IPAM plugin "missing" in CNI_PATH/);
+});
+
 describe('an IPAM plugin that is ourselves', () => {
   const refusal = { code: 7, message: expect.stringContaining('this plugin itself') as string };
   const self = process.execPath; // what /proc/self/exe is while this is tested
