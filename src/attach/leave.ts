@@ -85,7 +85,8 @@ export async function leaveUserspace(host: Host, claim: Claim, vf: Vf, lock: Fil
     );
     if (!isUnbound) {
       throw new StillHeld(
-        `${vfName(vf)} is still in use: its driver ${driver} does not let it go within ${unbindTimeoutMs} ms; it is given back when whoever has it open has ended`,
+        `${vfName(vf)} is still in use: its driver ${driver} does not let it go within ${unbindTimeoutMs} ms; ` +
+          'it is given back when whoever has it open has ended',
       );
     }
   }

@@ -76,6 +76,7 @@ function loadAsset(name: string): unknown {
   }
   const kilobytes = Math.ceil(bytes.length / 1024);
   throw new CannotLoadAddon(
-    `Cannot load the native part "${name}": one of ${places.map((place) => place.name).join(', ')} must be writable, not mounted noexec, and have ${kilobytes} KB left (${failures.join('; ')})`,
+    `Cannot load the native part "${name}": one of ${places.map((place) => place.name).join(', ')} ` +
+      `must be writable, not mounted noexec, and have ${kilobytes} KB left (${failures.join('; ')})`,
   );
 }

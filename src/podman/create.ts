@@ -10,7 +10,7 @@ import { wishOfNetwork } from './network-wish.ts';
  */
 export async function create(host: Host, network: Network): Promise<string> {
   const { wish, defaultMetric } = wishOfNetwork(network);
-  givenAddresses({ container_id: '', container_name: '', network, network_options: { interface_name: '' } }, defaultMetric); // prettier-ignore
+  givenAddresses(network, [], defaultMetric);
   await refuseImpossible(host, wish);
   return JSON.stringify({ ...network, dns_enabled: false });
 }

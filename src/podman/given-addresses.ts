@@ -2,18 +2,19 @@ import { Failure } from '../attach/failure.ts';
 import { quoted } from '../kernel/printable.ts';
 import type { IpConfig } from '../vf/addressing.ts';
 import { type Cidr, formatIp, isIpv6, isWithin, parseIp, parseNetwork } from '../vf/ip.ts';
-import type { Call, Network } from './netavark.ts';
+import type { Network } from './netavark.ts';
 
 /** Podman's own IPAM has chosen the addresses, and nobody but us configures them, nor the routes. */
 export function givenAddresses(
-  { network, network_options: { static_ips: ips } }: Call,
+  network: Network,
+  ips: readonly string[],
   defaultMetric: number | undefined,
 ): IpConfig {
   const subnets = (network.subnets ?? []).map(({ subnet, gateway }) => ({
     ...toNetwork(subnet, 'subnet'),
     gateway: gateway ? ip(gateway, 'gateway') : undefined,
   }));
-  const addresses = (ips ?? []).map((text) => {
+  const addresses = ips.map((text) => {
     const bytes = ip(text, 'address');
     const subnet = subnets.find((one) => isWithin(one, bytes));
     if (!subnet) throw refusal(`address ${text} is in none of the subnets of network ${network.name}`);

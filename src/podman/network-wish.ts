@@ -26,7 +26,10 @@ export function wishOfNetwork(network: Network): NetworkWish {
 export function wishOfCall({ network, network_options, container_name }: Call): NetworkWish {
   const { interface_name: ifname, static_mac: mac, options } = network_options;
   if (!isIfname(ifname))
-    throw new Failure('bad wish', `Interface name ${quoted(ifname)} is not allowed: at most 15 characters, none of / : and white space`); // prettier-ignore
+    throw new Failure(
+      'bad wish',
+      `Interface name ${quoted(ifname)} is not allowed: at most 15 characters, none of / : and white space`,
+    );
   return wishOf(network, options ?? {}, mac ?? undefined, ifname, container_name);
 }
 
@@ -44,7 +47,8 @@ function wishOf(
   if (!wish.device)
     throw new Failure(
       'bad wish',
-      `Network ${name} names no device: --opt pf=ens1f0 takes a free VF of that PF, --opt deviceID=0000:03:02.0 that VF (sriov list shows them)`,
+      `Network ${name} names no device: --opt pf=ens1f0 takes a free VF of that PF, ` +
+        '--opt deviceID=0000:03:02.0 that VF (sriov list shows them)',
     );
   if (ipam?.['driver'] === 'dhcp')
     throw new Failure(
@@ -92,6 +96,7 @@ function defaultMetricOf(own: Understood['own']): number | undefined {
   if (!/^\d{1,9}$/.test(metric)) refuse('metric', metric, 'must be a whole number from 0');
   const isWithout = parseBoolean(without);
   if (isWithout === undefined) refuse('no_default_route', without, 'must be true or false');
-  if (own.has('gateway') && gateway !== 'none') refuse('gateway', gateway, 'it can only be none: --gateway sets the address'); // prettier-ignore
+  if (own.has('gateway') && gateway !== 'none')
+    refuse('gateway', gateway, 'it can only be none: --gateway sets the address');
   return isWithout || gateway === 'none' ? undefined : Number(metric);
 }

@@ -61,7 +61,10 @@ const allIds = /^\s*0\s+0\s+4294967295\s*$/;
 function refuseRootless(): void {
   const map = readFile('/proc/self/uid_map');
   if (map !== undefined && !allIds.test(map))
-    throw new Failure('bad wish', 'A VF belongs to the machine: rootless Podman cannot give it to a container; run podman as root'); // prettier-ignore
+    throw new Failure(
+      'bad wish',
+      'A VF belongs to the machine: rootless Podman cannot give it to a container; run podman as root',
+    );
 }
 
 /** An error in netavark's form. */

@@ -14,7 +14,7 @@ export async function setup(host: Host, netns: string, call: Call, caller: Calle
   const phases = new Phases();
   phases.end('start');
   const { wish, defaultMetric } = wishOfCall(call);
-  const config = givenAddresses(call, defaultMetric);
+  const config = givenAddresses(call.network, call.network_options.static_ips ?? [], defaultMetric);
   const attachment = attachmentOf(netns, call);
   if (call.port_mappings?.length)
     host.log.warning('published ports have no effect on a VF: its traffic does not pass through the host', {

@@ -11,7 +11,11 @@ import { calls, created, type RecordedCall } from '../../support/recorded-podman
 function understand(recorded: object) {
   const call = parseCall(JSON.stringify(recorded));
   const { wish, defaultMetric } = wishOfCall(call);
-  const { addresses, routes } = givenAddresses(call, defaultMetric);
+  const { addresses, routes } = givenAddresses(
+    call.network,
+    call.network_options.static_ips ?? [],
+    defaultMetric,
+  );
   return {
     wish,
     addresses: addresses.map((a) => `${formatIp(a.bytes)}/${a.prefixLength}`),
