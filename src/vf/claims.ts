@@ -83,7 +83,8 @@ const common = {
   times: z.optional(z.record(z.string(), z.number())),
 };
 
-const podClaimSchema = z.object({
+/** docs/state.md is checked against it. */
+export const podClaimSchema = z.object({
   version: z.literal(1),
   /** adding: an ADD is changing the VF, or died doing so. releasing: likewise, giving it back. */
   phase: z.enum(['adding', 'attached', 'releasing']),

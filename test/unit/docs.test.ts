@@ -2,15 +2,30 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import ts from 'typescript';
 import { describe, expect, test } from 'vitest';
+import { keys as wishKeys } from '../../src/attach/keys.ts';
 import { keys } from '../../src/cni/cni-keys.ts';
+import { Code } from '../../src/cni/errors.ts';
+import { wishOfNetwork as wishOfDocker } from '../../src/docker/endpoint-wish.ts';
+import { help, manuals, optionHelp } from '../../src/inspect/help.ts';
+import { wishOfNetwork as wishOfPodman } from '../../src/podman/network-wish.ts';
+import { podClaimSchema } from '../../src/vf/claims.ts';
 
+const folders = ['docs', 'deploy', 'lab', 'conf-examples'];
 const documents = [
-  ...readdirSync('.').filter((name) => name.endsWith('.md')),
-  ...readdirSync('docs').map((name) => `docs/${name}`),
-  'deploy/README.md',
-  'lab/README.md',
+  ...readdirSync('.'),
+  ...folders.flatMap((folder) => readdirSync(folder).map((name) => `${folder}/${name}`)),
 ].filter((name) => name.endsWith('.md'));
 const textOf = (path: string) => readFileSync(path, 'utf8');
+
+/** What stands in code spans and code blocks. */
+function codeOf(text: string): string[] {
+  const blocks = text.match(/^```[^]*?^```/gm) ?? [];
+  const spans = text.replaceAll(/^```[^]*?^```/gm, '').match(/`[^`]+`/g) ?? [];
+  return [
+    ...blocks.flatMap((block) => block.split('\n').slice(1, -1)),
+    ...spans.map((span) => span.slice(1, -1)),
+  ];
+}
 
 /** First cells of the rows of a section's table, without backticks. */
 function rowsOf(text: string, heading: string): string[] {
@@ -77,13 +92,14 @@ describe('docs/troubleshooting.md', () => {
   const explained = [...textOf('docs/troubleshooting.md').matchAll(/^\| (`.*?) \| /gm)].flatMap(
     ([, cell = '']) => [...cell.matchAll(/`([^`]+)`/g)].map(([, message = '']) => message),
   );
-  const pattern = (message: string) =>
-    new RegExp(message.split('…').map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')).join('.*')); // prettier-ignore
+  const escaped = (part: string) => part.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
+  const pattern = (message: string) => new RegExp(message.split('…').map(escaped).join('.*'));
   /** Words between values, and around what KernelError puts about them: `Cannot OPERATION: ERRNO (HINT)`. */
   const fragments = (text: string) =>
     text.split(/…|^Cannot |: E[A-Z]+|[()"]/).filter((part) => part.trim().length > 6);
 
-  // Codecs, what only a bug of ours can reach, what is known only while it is asked of Docker, and the tool's: its messages stand in the terminal, with the way out.
+  // Codecs, what only a bug of ours can reach, what is known only while it is asked of Docker, and the tool's: its messages
+  // stand in the terminal, with the way out.
   const isInternal = ({ where, text }: { where: string; text: string }) =>
     where === 'kernel/codec.ts' ||
     where === 'docker/dockerd.ts' ||
@@ -101,15 +117,149 @@ describe('docs/troubleshooting.md', () => {
   test('has no message that the sources do not have', () => {
     const all = texts.map(({ text }) => text).join('\n');
     const others = ['unsupported CNI result version "1.1.0"']; // runtimes say it
-    const invented = explained.filter((message) => !others.includes(message)).flatMap(fragments).filter((part) => !all.includes(part)); // prettier-ignore
-    expect(invented).toEqual([]);
+    const parts = explained.filter((message) => !others.includes(message)).flatMap(fragments);
+    expect(parts.filter((part) => !all.includes(part))).toEqual([]);
   });
 });
 
-test.each(documents)('the links of %s lead somewhere', (path) => {
-  const links = [...textOf(path).matchAll(/\]\(([^)#\s]+)(?:#[^)]*)?\)/g)].map(([, target]) => target ?? '');
+/** Anchors of a document's headings, as GitHub makes them. */
+function anchorsOf(text: string): string[] {
+  return [...text.replaceAll(/^```[^]*?^```/gm, '').matchAll(/^#+ (.*)$/gm)].map(([, title = '']) =>
+    title
+      .toLowerCase()
+      .replaceAll(/[^\p{L}\p{N} _-]/gu, '')
+      .replaceAll(' ', '-'),
+  );
+}
+
+test.each(documents)('the links of %s lead somewhere, to the very heading', (path) => {
+  const links = [...textOf(path).matchAll(/\]\(([^)\s]+)\)/g)].map(([, target = '']) => target);
   const broken = links
     .filter((target) => !target.startsWith('http'))
-    .filter((target) => !existsSync(join(dirname(path), target)));
+    .filter((target) => {
+      const [file = '', anchor] = target.split('#');
+      const place = file === '' ? path : join(dirname(path), file);
+      return !existsSync(place) || (anchor !== undefined && !anchorsOf(textOf(place)).includes(anchor));
+    });
   expect(broken).toEqual([]);
+});
+
+test.each(documents)('%s has no line of prose that is too long to read', (path) => {
+  const prose = textOf(path)
+    .replaceAll(/^```[^]*?^```/gm, '')
+    .split('\n');
+  expect(
+    prose.filter((line) => line.length > 130 && !line.startsWith('|') && !/^!?\[.*\)$/.test(line)),
+  ).toEqual([]);
+});
+
+describe('what documents name', () => {
+  const roots = ['src', 'test', 'lab', 'build', 'bench', 'deploy', 'docs', 'conf-examples'];
+  const files = roots.flatMap((root) =>
+    readdirSync(root, { recursive: true, encoding: 'utf8' }).map((name) => `${root}/${name}`),
+  );
+  const isThere = (name: string) =>
+    files.some((file) => file === name || file.endsWith(`/${name}`) || file.endsWith(`/${name}.ts`));
+
+  test.each(documents)('every file of ours in %s is there', (path) => {
+    const code = codeOf(textOf(path)).join('\n');
+    const inFolders =
+      /(?<![\w/.<>-])(?:src|test|build|bench|deploy|docs|conf-examples|attach|vf|dpdk|inspect)\/[\w/.-]*\w/g;
+    const bare = /(?<![\w/*.<>-])[\w-]+(?:\.test)?\.(?:ts|c|sh|yaml)\b/g;
+    const named = [...(code.match(inFolders) ?? []), ...(code.match(bare) ?? [])];
+    expect(named.filter((name) => name !== 'script.sh' && !isThere(name))).toEqual([]);
+  });
+
+  test.each(documents)('every target and variable of make in %s is one', (path) => {
+    const makefile = textOf('Makefile');
+    const calls = codeOf(textOf(path)).flatMap(
+      (code) => code.split('#')[0]?.match(/(?:^|[ &(])make (?:-s )?[^&`]*/g) ?? [],
+    );
+    const targets = calls.map((call) => /make (?:-s )?([a-z][a-z-]*)/.exec(call)?.[1] ?? '');
+    expect(targets.filter((name) => name !== '' && !makefile.includes(`\n${name}: `))).toEqual([]);
+    const variables = calls.flatMap((call) => call.match(/\b[A-Z_]+(?==)/g) ?? []);
+    expect(variables.filter((name) => !new RegExp(`\\b${name}\\b`).test(makefile))).toEqual([]);
+  });
+
+  test.each(documents)('every error code in %s is one', (path) => {
+    const named = [...textOf(path).matchAll(/(?<!exit )\bcodes? (\d+)/gi)].map(([, code]) => Number(code));
+    expect(named.filter((code) => !Object.values<number>(Code).includes(code))).toEqual([]);
+  });
+});
+
+test('README.md has every error code, and no other', () => {
+  const section =
+    textOf('README.md')
+      .split(/^## /m)
+      .find((part) => part.startsWith('Errors\n')) ?? '';
+  const explained = [...section.matchAll(/^\| (\d[\d, ]*) \|/gm)].flatMap(([, cell = '']) =>
+    cell.split(', ').map(Number),
+  );
+  expect(explained).toEqual(Object.values(Code));
+});
+
+test('README.md and docs/tool.md have every command of the tool with its words and options', () => {
+  const usages = [...help('').matchAll(/^ {2}(sriov \S.*?)(?: {2,}|$)/gm)].map(([, usage = '']) => usage);
+  expect(usages).toHaveLength(Object.keys(manuals).length + 1);
+  const readme = textOf('README.md');
+  expect(usages.filter((usage) => usage !== 'sriov help COMMAND' && !readme.includes(`${usage} `))).toEqual(
+    [],
+  );
+  const manual = textOf('docs/tool.md');
+  const rows = [...manual.matchAll(/^\| \[`(sriov [^`]+)`\]\(#(\w+)\)/gm)].map(([, usage = '']) =>
+    usage.replaceAll('\\|', '|'),
+  );
+  expect(rows).toEqual(Object.entries(manuals).map(([name, { words }]) => `sriov ${name} ${words}`.trim()));
+  const options = Object.values(optionHelp).map(
+    (line) => line.split(/,? /).find((word) => word.startsWith('-')) ?? '',
+  );
+  expect(options.filter((option) => !manual.includes(option))).toEqual([]);
+});
+
+test('docs/tool.md has every state of a VF', () => {
+  const section =
+    textOf('docs/tool.md')
+      .split(/^## /m)
+      .find((part) => part.startsWith('list\n')) ?? '';
+  const rows = [...section.matchAll(/^\| ([a-z]+) \|/gm)].map(([, state]) => state);
+  const states = [...(manuals['list']?.text ?? '').matchAll(/^ {2}([a-z]+) {2,}/gm)].map(
+    ([, state]) => state,
+  );
+  expect(rows.filter((state) => state !== 'state')).toEqual(states);
+});
+
+test('docs/state.md has every field of a claim, and no other', () => {
+  const named = rowsOf(textOf('docs/state.md'), 'A claim').flatMap((cell) => cell.split('`, `'));
+  expect([...named, 'version'].sort()).toEqual(Object.keys(podClaimSchema.shape).sort());
+});
+
+describe.each([
+  ['docs/podman.md', (options: Record<string, string>) => wishOfPodman({ name: 'n', options })],
+  [
+    'docs/docker.md',
+    (options: Record<string, string>) => wishOfDocker({ version: 1, id: 'n', options, internal: false }),
+  ],
+])('%s', (path, understand) => {
+  const section =
+    textOf(path)
+      .split(/^## /m)
+      .find((part) => part.startsWith('Options\n')) ?? '';
+  const cells = [...section.matchAll(/^\| (`.*?) \|/gm)].map(([, cell = '']) => cell);
+  const named = cells.flatMap((cell) => [...cell.matchAll(/`(\w+)`/g)].map(([, name = '']) => name));
+
+  test('has every key', () => {
+    expect(Object.keys(wishKeys).filter((key) => !named.includes(key))).toEqual([]);
+  });
+
+  test.each(named)('option %s is one', (name) => {
+    const problem = () => {
+      try {
+        understand({ [name]: '?' });
+        return '';
+      } catch (error) {
+        return (error as Error).message;
+      }
+    };
+    expect(problem()).not.toMatch(/no such option|did you mean/);
+  });
 });
