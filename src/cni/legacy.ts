@@ -83,6 +83,12 @@ export function modernize(given: Config, cniArgs: ReadonlyMap<string, string>): 
   return { ...modernized, notes: [...notes, ...modernized.notes] };
 }
 
+/** Keys that chose a device, and those of which nobody needs to know anything any more. */
+const selectors = ['master', 'if0', 'pfonly'];
+const obsolete = ['vfid', 'deviceinfo', 'cnidir', 'origvfstate'];
+
+const meaningless = 'has no meaning beside "deviceID" or "pf"';
+
 function modernizeSelector(config: Config, cniArgs: ReadonlyMap<string, string>): Modernized {
   const values = lowerCased(config);
   const given = legacyKeys.filter((key) => values.has(key));
@@ -92,8 +98,9 @@ function modernizeSelector(config: Config, cniArgs: ReadonlyMap<string, string>)
   const hasSelector = ['deviceid', 'pcibusid', 'pf'].some((key) => values.get(key));
   const pf = hasSelector ? undefined : (values.get('if0') ?? values.get('master'));
   const isLegacy = pf !== undefined || ['if0name', 'l2enable', 'vfid'].some((key) => given.includes(key));
-  if (!isLegacy)
-    return { config: rest, notes: given.map((key) => `"${key}" has no meaning beside "deviceID" or "pf"`) };
+  const noted = (keys: readonly string[], why: string) =>
+    given.filter((key) => keys.includes(key)).map((key) => `"${key}" ${why}`);
+  if (!isLegacy) return { config: rest, notes: noted(given, meaningless) };
 
   // 0 was how Go's decoder showed that there is no "vlan".
   const vlan =
@@ -105,9 +112,10 @@ function modernizeSelector(config: Config, cniArgs: ReadonlyMap<string, string>)
   return {
     config: { ...kept, ...Object.fromEntries(translated) },
     podIfname: values.get('if0name'),
-    wholePf: values.get('pfonly') === true,
-    notes: ['vfid', 'deviceinfo', 'cnidir']
-      .filter((key) => given.includes(key))
-      .map((key) => `"${key}" is not needed any more`),
+    wholePf: pf !== undefined && values.get('pfonly') === true,
+    notes: [
+      ...noted(pf === undefined ? selectors : [], meaningless),
+      ...noted(obsolete, 'is not needed any more'),
+    ],
   };
 }

@@ -187,6 +187,12 @@ describe('what documents name', () => {
   });
 });
 
+test('docs/architecture.md has every folder of src', () => {
+  const text = textOf('docs/architecture.md');
+  const below = readdirSync('src', { withFileTypes: true }).filter((entry) => entry.isDirectory());
+  expect(below.map(({ name }) => `src/${name}/`).filter((folder) => !text.includes(folder))).toEqual([]);
+});
+
 test('README.md has every error code, and no other', () => {
   const section =
     textOf('README.md')

@@ -208,6 +208,20 @@ describe('configurations of the ancestors mean what they meant', () => {
     expect(parse({ vlan: 100 }, 'VLAN=7;VF=1').settings.vlan?.id).toBe(100);
   });
 
+  test('beside "deviceID" they choose no device either where an old key counts, and the log says so', () => {
+    const conf = parse({ if0name: 'net5', vlan: 100, master: 'ens9', pfOnly: true, OrigVfState: {} });
+    expect(conf).toMatchObject({
+      device: parse({}).device,
+      podIfname: 'net5',
+      settings: { vlan: { id: 100 } },
+    });
+    expect(conf.notes).toEqual([
+      '"master" has no meaning beside "deviceID" or "pf"',
+      '"pfonly" has no meaning beside "deviceID" or "pf"',
+      '"origvfstate" is not needed any more',
+    ]);
+  });
+
   test.each<[object, string, string]>([
     [{ if0: 'ens1f0', if0name: 'eth0' }, '', '"if0name": "eth0"'],
     [{ if0: 'ens1f0', if0name: 'a/b' }, '', '"if0name": "a/b"'],
