@@ -1,8 +1,8 @@
 import tseslint from 'typescript-eslint';
 
 /**
- * Dependencies point one way: main -> inspect -> a front door (cni, podman, docker) -> attach -> vf, dpdk -> kernel. A folder may import itself and what stands
- * below it; a front door never imports another one. The second engine knows none of them.
+ * Dependencies point one way: main -> inspect -> a front door (cni, podman, docker) -> attach -> vf, dpdk -> kernel. A folder may
+ * import itself and what stands below it; a front door never imports another one. The second engine knows none of them.
  */
 const above = {
   engine: ['kernel', 'vf', 'dpdk', 'attach', 'cni', 'podman', 'docker', 'inspect', 'main'],
@@ -36,7 +36,9 @@ const asyncFiles = {
 function directionOf(folder) {
   return above[folder].map((upper) => ({
     regex: `^\\.\\./(.*/)?${upper}(/|\\.ts$)`,
-    message: `src/${folder}/ must not import ${upper}: dependencies point main -> inspect -> cni, podman, docker (none imports another) -> attach -> vf, dpdk -> kernel.`,
+    message:
+      `src/${folder}/ must not import ${upper}: dependencies point main -> inspect -> cni, podman, docker ` +
+      '(none imports another) -> attach -> vf, dpdk -> kernel.',
   }));
 }
 

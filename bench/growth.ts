@@ -106,6 +106,11 @@ async function foreignClaims(bench: BenchNode, count: number): Promise<void> {
     rm -f 00f0:*.json
     for ((i = 0; i < ${count}; i++)); do
       printf -v pci '00f0:%02x:%02x.%x' $((i >> 8)) $((i >> 3 & 31)) $((i & 7))
-      echo '{"version":1,"phase":"attached","since":"2026-01-01T00:00:00.000Z","vf":{"pci":"'$pci'","index":0,"pf":{"pci":"00f0:ff:00.0"}},"owner":{"network":"n","containerId":"other-'$i'","ifname":"net1","netns":{"path":"/run/netns/p1","inode":1},"bootId":"b"},"podIfname":"net1","request":{"config":{},"cniArgs":"","cniPath":""},"asked":{},"original":{"settings":{}}}' > $pci.json
+      echo '{"version":1,"phase":"attached","since":"2026-01-01T00:00:00.000Z",
+        "vf":{"pci":"'$pci'","index":0,"pf":{"pci":"00f0:ff:00.0"}},
+        "owner":{"network":"n","containerId":"other-'$i'","ifname":"net1","bootId":"b",
+          "netns":{"path":"/run/netns/p1","inode":1}},
+        "podIfname":"net1","request":{"config":{},"cniArgs":"","cniPath":""},
+        "asked":{},"original":{"settings":{}}}' > $pci.json
     done`);
 }

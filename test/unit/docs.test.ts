@@ -2,9 +2,12 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import ts from 'typescript';
 import { describe, expect, test } from 'vitest';
+import { parseAllDocuments } from 'yaml';
 import { keys as wishKeys } from '../../src/attach/keys.ts';
 import { keys } from '../../src/cni/cni-keys.ts';
+import { parseConfig } from '../../src/cni/config.ts';
 import { Code } from '../../src/cni/errors.ts';
+import { parseRequest } from '../../src/cni/request.ts';
 import { wishOfNetwork as wishOfDocker } from '../../src/docker/endpoint-wish.ts';
 import { help, manuals, optionHelp } from '../../src/inspect/help.ts';
 import { wishOfNetwork as wishOfPodman } from '../../src/podman/network-wish.ts';
@@ -151,6 +154,31 @@ test.each(documents)('%s has no line of prose that is too long to read', (path) 
   expect(
     prose.filter((line) => line.length > 130 && !line.startsWith('|') && !/^!?\[.*\)$/.test(line)),
   ).toEqual([]);
+});
+
+describe('network configurations in documents', () => {
+  const blocksOf = (path: string, kind: string) =>
+    [...textOf(path).matchAll(new RegExp(`^\`\`\`${kind}\\n([^]*?)^\`\`\``, 'gm'))].map(
+      ([, block = '']) => block,
+    );
+  const configs = documents.flatMap((path) => {
+    const manifests = blocksOf(path, 'yaml').flatMap((block) =>
+      parseAllDocuments(block, { strict: true }).map((one) => one.toJS() as { spec?: { config?: string } }),
+    );
+    return [...blocksOf(path, 'json'), ...manifests.flatMap(({ spec }) => spec?.config ?? [])].map(
+      (text) => [path, text] as const,
+    );
+  });
+
+  test.each(configs)('%s: %s', (_, text) => {
+    const network = JSON.parse(text) as Record<string, unknown> & { plugins?: Record<string, unknown>[] };
+    const { plugins = [network], cniVersion, name } = network;
+    for (const plugin of plugins.filter(({ type }) => type === 'sriov')) {
+      const env = { CNI_CONTAINERID: 'c', CNI_NETNS: '/run/netns/c', CNI_IFNAME: 'net1' };
+      const request = parseRequest('ADD', env, JSON.stringify({ ...plugin, cniVersion, name }));
+      expect(parseConfig(request)).toMatchObject({ notes: [], warnings: [] });
+    }
+  });
 });
 
 describe('what documents name', () => {
