@@ -9,14 +9,13 @@ import type { Host } from '../vf/host.ts';
 import type { Vf } from '../vf/inventory.ts';
 import { formatIp } from '../vf/ip.ts';
 import { moveIntoPod } from '../vf/netdev.ts';
-import { Failure, IpamRefused, messageOf } from './failure.ts';
+import { IpamRefused } from './failure.ts';
 import { ipamType, savedConfig } from './ipam-plugin.ts';
-import { startFreeing, writeLease } from './lease.ts';
 import type { Plan } from './plan.ts';
 import { openPodFor, refuseTakenName } from './pod.ts';
 import { makeReady, recordOf, rollBack, type Taken, takeDevice } from './ready.ts';
 import { refuseRepeated, refuseRival } from './repeated.ts';
-import type { Caller, Order } from './wish.ts';
+import type { Order } from './wish.ts';
 
 /** What was attached, for the door's answer. */
 export interface Attached<A extends IpConfig> {
@@ -74,12 +73,16 @@ export async function attach<A extends IpConfig>(
     return output;
   } catch (error) {
     host.log.debug('phases in ms, until it failed', phases.ms);
-    if (!(error instanceof IpamRefused)) throw await rollBack(host, claim, lock, caller, error);
-    // A plugin that gave no address has none to free, and one that cannot work at all (its daemon is down, the version is not its own) would
-    // refuse that, too. It may all the same have taken one of two: so it is asked, once (SPEC.md 1.1.0, section 4), but nothing waits for it.
-    const failure = await rollBack(host, withoutAddress(claim), lock, caller, error);
-    if (failure === error) freeOnce(host, claim, caller);
-    throw failure;
+    // A plugin that gave no address has none to free, and one that cannot work at all (its daemon is down, the version is not its own) refuses
+    // that, too. It may all the same have taken one of two: so it is asked (SPEC.md 1.1.0, section 4).
+    const isUncertain = error instanceof IpamRefused;
+    throw await rollBack(
+      host,
+      isUncertain ? { ...claim, isAddressUncertain: true } : claim,
+      lock,
+      caller,
+      error,
+    );
   }
 }
 
@@ -152,27 +155,4 @@ async function configureAddresses(
 function tellDevice(host: Host, file: string, vf: Vf, { userspace }: Plan): void {
   writeDeviceInfo(file, readDeviceInfo(host.sys, vf, userspace !== undefined));
   host.log.info('device-info file written', { vf: vf.pci, file });
-}
-
-function withoutAddress(claim: PodClaim): PodClaim {
-  return { ...claim, request: { ...claim.request, config: {} } };
-}
-
-/** Should that fail, gc tries it again. */
-function freeOnce(host: Host, claim: PodClaim, { env }: Caller): void {
-  try {
-    startFreeing(host, claim, { env })();
-  } catch (error) {
-    keepUncertain(host, claim, error);
-  }
-}
-
-function keepUncertain(host: Host, claim: PodClaim, cause: unknown): void {
-  const message = `IPAM plugin refused to free what it may have given: ${messageOf(cause)}`;
-  host.log.warning(message);
-  try {
-    writeLease(host, claim, new Failure('incomplete', message, undefined, { cause }), true);
-  } catch (error) {
-    host.log.warning('lease not written', { error: messageOf(error) }); // the VF is back, and there need be no address
-  }
 }

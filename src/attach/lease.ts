@@ -13,7 +13,14 @@ import {
   writeFileAtomically,
 } from '../kernel/files.ts';
 import { parseJson } from '../kernel/json.ts';
-import { type PodClaim, findClaims, moveClaim, parseClaim, UnreadableClaim } from '../vf/claims.ts';
+import {
+  type PodClaim,
+  findClaims,
+  moveClaim,
+  parseClaim,
+  removeClaim,
+  UnreadableClaim,
+} from '../vf/claims.ts';
 import type { Host } from '../vf/host.ts';
 import { Failure, messageOf } from './failure.ts';
 import { finishIpam, fuller, ipamCall, isStripped, startIpam } from './ipam-plugin.ts';
@@ -21,12 +28,7 @@ import type { Caller } from './wish.ts';
 
 const triesSchema = z.looseObject({
   freeing: z.optional(
-    z.object({
-      tries: z.int(),
-      lastError: z.string(),
-      isStripped: z.optional(z.boolean()),
-      isUncertain: z.optional(z.boolean()),
-    }),
+    z.object({ tries: z.int(), lastError: z.string(), isStripped: z.optional(z.boolean()) }),
   ),
 });
 
@@ -52,36 +54,50 @@ function leasePath(host: Host, name: string): string {
   return `${folder(host)}/${name}.json`;
 }
 
+/** At the end of the names of leases of which nobody knows whether there is an address: on a full disk, only a name can tell. */
+const uncertain = '-maybe';
+
+/** As many of those are kept: each try of a pod whose IPAM plugin cannot work at all makes one more. */
+const mostUncertain = 256;
+
 /** The VF, and when the attachment began: no VF is claimed twice in one millisecond. */
-function leaseName({ vf, since }: PodClaim): string {
-  return `${vf.pci}-${since.replace(/[^0-9TZ]/g, '')}`;
+function leaseName({ vf, since, isAddressUncertain }: PodClaim): string {
+  return `${vf.pci}-${since.replace(/[^0-9TZ]/g, '')}${isAddressUncertain ? uncertain : ''}`;
 }
 
 /** Makes a lease of the claim of a VF that is as it was, under the VF's lock. @throws the file call's error: the claim then stays */
 export function keepLease(host: Host, claim: PodClaim, lock: FileLock, why: Failure): void {
   makeFolder(folder(host));
-  moveClaim(host, claim.vf.pci, leasePath(host, leaseName(claim)), lock);
-  noteFailure(
-    host,
-    { name: leaseName(claim), claim, tries: 0, lastError: undefined, isStripped: false, isUncertain: false },
-    why,
-  );
+  const { pci } = claim.vf;
+  const name = leaseName(claim);
+  const isUncertain = name.endsWith(uncertain);
+  if (isUncertain && countUncertain(host) >= mostUncertain) {
+    host.log.warning('not kept as a lease: there are enough that may be none', { lease: name });
+    removeClaim(host, pci, lock);
+    return;
+  }
+  moveClaim(host, pci, leasePath(host, name), lock);
+  noteFailure(host, { name, claim, tries: 0, lastError: undefined, isStripped: false, isUncertain }, why);
 }
 
-/** Makes a lease of what no claim is on: what the Go plugin attached, or what an IPAM plugin that refused may have given. */
-export function writeLease(host: Host, claim: PodClaim, why: Failure, isUncertain = false): void {
+function countUncertain(host: Host): number {
+  return listFolder(folder(host)).filter((file) => file.endsWith(`${uncertain}.json`)).length;
+}
+
+/** Makes a lease of what no claim is on: what the Go plugin attached. */
+export function writeLease(host: Host, claim: PodClaim, why: Failure): void {
   makeFolder(folder(host));
   const isBare = isStripped(claim.request.config);
-  const freeing = { tries: 1, lastError: messageOf(why.cause ?? why), isStripped: isBare, isUncertain };
+  const freeing = { tries: 1, lastError: messageOf(why.cause ?? why), isStripped: isBare };
   const text = JSON.stringify({ ...claim, freeing }, undefined, 1);
   writeFileAtomically(leasePath(host, leaseName(claim)), text, false);
 }
 
 /** Best effort: what matters is that the file is there. */
 function noteFailure(host: Host, lease: Lease, why: Failure): void {
-  const { name, claim, tries, isStripped: isBare, isUncertain } = lease;
+  const { name, claim, tries, isStripped: isBare } = lease;
   const lastError = messageOf(why.cause ?? why);
-  const freeing = { tries: tries + 1, lastError, isStripped: isBare, isUncertain };
+  const freeing = { tries: tries + 1, lastError, isStripped: isBare };
   host.log.warning('address not freed, kept as a lease', { lease: name, ...freeing });
   try {
     writeFileAtomically(leasePath(host, name), JSON.stringify({ ...claim, freeing }, undefined, 1), false);
@@ -90,18 +106,22 @@ function noteFailure(host: Host, lease: Lease, why: Failure): void {
   }
 }
 
-/** All leases of the node; files that cannot be read as one are only logged. */
-export function listLeases(host: Host): Lease[] {
+/**
+ * All leases of the node; files that cannot be read as one are only logged.
+ * @param containerId only those in which it stands: the rest is not worth parsing
+ */
+export function listLeases(host: Host, containerId?: string): Lease[] {
   return listFolder(folder(host)).flatMap((file) => {
     if (!file.endsWith('.json')) return [];
     const name = file.slice(0, -'.json'.length);
     const text = readFile(leasePath(host, name));
-    if (text === undefined) return [];
+    if (text === undefined || (containerId !== undefined && !text.includes(`"${containerId}"`))) return [];
     try {
       const claim = parseClaim(leasePath(host, name), text);
       if (claim.version !== 1) throw new UnreadableClaim('Docker keeps its own addresses');
       const { freeing } = triesSchema.parse(parseJson(text));
-      const { tries = 0, lastError, isStripped: isBare = false, isUncertain = false } = freeing ?? {};
+      const { tries = 0, lastError, isStripped: isBare = false } = freeing ?? {};
+      const isUncertain = name.endsWith(uncertain);
       return [{ name, claim, tries, lastError, isStripped: isBare, isUncertain }];
     } catch (error) {
       if (!(error instanceof UnreadableClaim)) throw error;
@@ -113,7 +133,7 @@ export function listLeases(host: Host): Lease[] {
 
 /** The leases of an attachment. */
 export function findLeases(host: Host, containerId: string, ifname: string): Lease[] {
-  return listLeases(host).filter(
+  return listLeases(host, containerId).filter(
     ({ claim: { owner } }) => owner.containerId === containerId && owner.ifname === ifname,
   );
 }

@@ -95,6 +95,8 @@ export const podClaimSchema = z.object({
   deviceInfoFile: z.optional(z.string()),
   /** The call that made it, for the IPAM plugin's DEL: a later stdin may be stripped, and recovery has none. */
   request: z.object({ config: z.record(z.string(), z.unknown()), cniArgs: z.string(), cniPath: z.string() }),
+  /** Nobody knows whether there is an address: the IPAM plugin refused to give one. */
+  isAddressUncertain: z.optional(z.boolean()),
   ...common,
 });
 

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { dhcpServer, startDhcpServer } from '../support/dhcp.ts';
+import { dhcpServer, startDhcpDaemon, startDhcpServer } from '../support/dhcp.ts';
 import { difference, hostLocal, pfPci, TestNode, vfPci } from '../support/node.ts';
 
 let node: TestNode;
@@ -43,7 +43,7 @@ test('dhcp: a dead pod, and a second DEL', async () => {
   await expectPristine();
 });
 
-test('dhcp: without its daemon ADD fails with the words of the plugin, and all is as before', async () => {
+test('dhcp: without its daemon ADD fails with the words of the plugin; what it may have given is freed when the daemon is back', async () => {
   await node.sh('pkill -x dhcp; while pgrep -x dhcp; do sleep 0.05; done');
   await node.pods('c');
   const config = { deviceID: vfPci(0, 1), vlan: 200, ipam: { type: 'dhcp' } };
@@ -52,15 +52,40 @@ test('dhcp: without its daemon ADD fails with the words of the plugin, and all i
   expect(answer?.msg).toMatch(/^IPAM plugin "dhcp" failed at ADD: error dialing DHCP daemon[^;]*$/);
   expect(await node.vf(0, 1)).toEqual(before);
   expect(await node.links('c')).toHaveLength(1);
+  await node.del('c', config); // the runtime's, which does not repeat it for ever
+  expect(difference(pristine, await node.state())).toMatch(maybe);
+  await node.sh('rm -f /run/cni/dhcp.sock');
+  await startDhcpDaemon(node);
+  await node.sh('sriov gc >&2');
   await expectPristine();
-  await node.del('c', config); // the runtime's, which finds nothing
 });
 
-test('an IPAM plugin that refuses every call, as one does that does not know the CNI version: nothing stays', async () => {
+/** Nobody knows whether a plugin that refused to give an address, and then to free it, has taken one: all but the lease is as before. */
+const maybe = /^(.*driver_override.*\n)*\+\/var\/lib\/cni\/sriov\/leases\/0000:01:10\.2-\w+-maybe\.json"$/;
+
+test('an IPAM plugin that refuses every call, as one does that does not know the CNI version: only a lease stays', async () => {
   await node.pods('d');
   const config = { cniVersion: '1.1.0', deviceID: vfPci(0, 1), vlan: 200, ipam: hostLocal('10.7.0.0/24') };
   const { answer } = await node.cni('ADD', 'd', config);
   expect(answer?.msg).toBe('IPAM plugin "host-local" failed at ADD: incompatible CNI versions');
-  await expectPristine();
   await node.del('d', config);
+  expect(difference(pristine, await node.state())).toMatch(maybe);
+  const name = await node.sh('cd /var/lib/cni/sriov/leases; ls | sed s/.json//');
+  expect(await node.sh('sriov list')).toContain(name);
+  await node.sh(`sriov release ${name} --force`);
+  await expectPristine();
+});
+
+test('a pod that is tried again and again without its IPAM plugin: not more than 256 leases that may be none', async () => {
+  const folder = '/var/lib/cni/sriov/leases';
+  await node.sh(
+    `mkdir -p ${folder}; for i in {1..256}; do echo '{}' > ${folder}/0000:01:10.0-$i-maybe.json; done`,
+  );
+  const config = { cniVersion: '1.1.0', deviceID: vfPci(0, 1), ipam: hostLocal('10.7.0.0/24') };
+  const { answer, stderr } = await node.cni('ADD', 'd', config);
+  expect(answer?.msg).toContain('incompatible CNI versions');
+  expect(stderr).toContain('not kept as a lease');
+  expect(await node.sh(`ls ${folder} | wc -l`)).toBe('256');
+  await node.sh(`rm -r ${folder}`);
+  await expectPristine();
 });

@@ -11,6 +11,11 @@ export async function startDhcpServer(node: TestNode, pci: string): Promise<void
     ip netns exec server dnsmasq --conf-file=/dev/null --port=0 --interface=lan0 --user=root --pid-file=/run/dnsmasq.pid \\
       --dhcp-authoritative --dhcp-range=10.6.0.50,10.6.0.60,1h --dhcp-option=option:router,${dhcpServer} --no-ping \\
       --dhcp-leasefile=/run/leases --log-dhcp --log-facility=/run/dnsmasq.log
-    setsid /opt/cni/bin/dhcp daemon > /run/dhcp.log 2>&1 &
-    until [ -S /run/cni/dhcp.sock ] && [ -e /run/dnsmasq.pid ]; do sleep 0.05; done`);
+    until [ -e /run/dnsmasq.pid ]; do sleep 0.05; done`);
+  await startDhcpDaemon(node);
+}
+
+export async function startDhcpDaemon(node: TestNode): Promise<void> {
+  await node.sh(`setsid /opt/cni/bin/dhcp daemon > /run/dhcp.log 2>&1 &
+    until [ -S /run/cni/dhcp.sock ]; do sleep 0.05; done`);
 }
