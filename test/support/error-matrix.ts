@@ -323,7 +323,9 @@ export class ErrorLane {
       const { wrong, answer } = judge(outcome, errno);
       const complaints = [
         ...wrong,
-        outcome.code === 0 ? await situation.afterSuccess(outcome.stderr) : await situation.afterFailure(answer),
+        outcome.code === 0
+          ? await situation.afterSuccess(outcome.stderr)
+          : await situation.afterFailure(answer),
         await situation.recover(),
       ].filter(Boolean);
       if (complaints.length === 0) return '';
