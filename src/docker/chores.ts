@@ -54,6 +54,12 @@ export class Chores {
     });
   }
 
+  /** Begins nothing more, and waits for what has begun. */
+  async end(): Promise<void> {
+    this[Symbol.dispose]();
+    await this.#running;
+  }
+
   [Symbol.dispose](): void {
     clearInterval(this.#interval);
     clearTimeout(this.#names);

@@ -5,10 +5,11 @@ import { messageOf } from '../attach/failure.ts';
 import { parseArguments } from '../kernel/arguments.ts';
 import { FileLock, makeFolder, removeFile } from '../kernel/files.ts';
 import { Log } from '../kernel/log.ts';
+import { isSocket, system } from '../kernel/system.ts';
 import { thisHost } from '../vf/host.ts';
 import { Chores } from './chores.ts';
 import { usualApi } from './dockerd.ts';
-import { makeServer } from './server.ts';
+import { CallServer } from './server.ts';
 import { Turns } from './turns.ts';
 
 type Env = Readonly<Record<string, string | undefined>>;
@@ -56,8 +57,8 @@ async function serve(socketPath: string, level: 'info' | 'debug', env: Env): Pro
   using lock = FileLock.take(`${host.stateDir}/docker.lock`, 0);
   if (!lock) throw new Error('it runs already: another process has the lock /var/lib/cni/sriov/docker.lock');
   const caller = { env };
-  using chores = new Chores(host, caller, usualApi);
-  const server = makeServer({
+  using chores = new Chores(host, caller, env['DOCKER_HOST']?.replace(/^unix:\/\//, '') ?? usualApi);
+  const server = new CallServer({
     host,
     level,
     caller,
@@ -69,14 +70,15 @@ async function serve(socketPath: string, level: 'info' | 'debug', env: Env): Pro
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => resolve(signal));
   });
   const inherited = inheritedSocket(env);
-  if (inherited !== undefined) await listening(server, { fd: inherited });
-  else await listenAt(server, socketPath);
+  if (inherited !== undefined) await listening(server.http, { fd: inherited });
+  else await listenAt(server.http, socketPath);
   host.log.info('Docker network driver listens', {
     socket: inherited === undefined ? socketPath : 'systemd’s',
   });
   chores.sweepSoon();
   host.log.info('ends', { signal: await end });
-  await new Promise((resolve) => server.close(resolve)); // what has begun is answered first
+  await server.end();
+  await chores.end();
   if (inherited === undefined) removeFile(socketPath);
 }
 
@@ -89,6 +91,8 @@ function inheritedSocket(env: Env): number | undefined {
 /** Listens on a socket file of root's; one that nobody serves is replaced. */
 async function listenAt(server: Server, path: string): Promise<void> {
   makeFolder(path.slice(0, path.lastIndexOf('/')), 0o755);
+  const there = system.stat(path);
+  if (there && !isSocket(there)) throw new Error(`Cannot use ${path} as a socket: it is something else`);
   if (await isServed(path)) throw new Error(`another driver serves ${path}`);
   removeFile(path);
   const before = process.umask(0o177); // made by bind(), with no moment at which others may connect

@@ -12,14 +12,26 @@ const contentType = 'application/vnd.docker.plugins.v1.2+json';
 /** The longest that was seen has 2 KB; what a user can make longer are options and published ports. */
 const maxBodyBytes = 1024 * 1024;
 
-/** A server that answers with the driver; not listening yet. */
-export function makeServer(driver: Driver): Server {
-  const server = createServer((request, response) => {
-    void handle(driver, request, response);
-  });
-  // dockerd keeps connections. One that we close as it sends a call is a call that it repeats without its body.
-  server.keepAliveTimeout = 0;
-  return server;
+/** A server that answers with the driver, from when it listens until it is told to end. */
+export class CallServer {
+  readonly http: Server;
+  readonly #running = new Set<Promise<void>>();
+
+  constructor(driver: Driver) {
+    this.http = createServer((request, response) => {
+      const running = handle(driver, request, response).finally(() => this.#running.delete(running));
+      this.#running.add(running);
+    });
+    // dockerd keeps connections. One that we close as it sends a call is a call that it repeats without its body.
+    this.http.keepAliveTimeout = 0;
+  }
+
+  /** Ends between two calls: what has begun is answered, what comes now is the next driver's on systemd's socket. */
+  async end(): Promise<void> {
+    this.http.close();
+    while (this.#running.size > 0) await Promise.all(this.#running);
+    this.http.closeAllConnections(); // those that never sent a call
+  }
 }
 
 /** Answers one request, whatever it is: an error of one must not end the process, which serves all. */
@@ -36,6 +48,7 @@ async function handle(driver: Driver, request: IncomingMessage, response: Server
     driver.host.log.debug('connection lost', { error: messageOf(error) });
     response.destroy();
   }
+  if (!response.closed) await new Promise((resolve) => response.once('close', resolve));
 }
 
 /** An error is an answer like any other: its text reaches the user. */

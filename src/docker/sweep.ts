@@ -1,7 +1,7 @@
 import { anythingStale, collect } from '../attach/collect.ts';
 import { messageOf } from '../attach/failure.ts';
 import type { Caller } from '../attach/wish.ts';
-import { listClaims, readClaimOrLog } from '../vf/claims.ts';
+import { listClaims, readClaimOrLog, sweepUnfinished } from '../vf/claims.ts';
 import type { Host } from '../vf/host.ts';
 
 /**
@@ -9,6 +9,7 @@ import type { Host } from '../vf/host.ts';
  * whenever this driver was away.
  */
 export async function sweep(host: Host, caller: Caller): Promise<void> {
+  sweepUnfinished(host);
   for (const pci of listClaims(host)) {
     try {
       if (readClaimOrLog(host, pci)?.version !== 2) continue;

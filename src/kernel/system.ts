@@ -130,6 +130,7 @@ export interface System {
 const S_IFMT = 0o170000;
 const S_IFREG = 0o100000;
 const S_IFCHR = 0o020000;
+const S_IFSOCK = 0o140000;
 
 export function isRegular({ mode }: Stat): boolean {
   return (mode & S_IFMT) === S_IFREG;
@@ -137,6 +138,10 @@ export function isRegular({ mode }: Stat): boolean {
 
 export function isCharacterDevice({ mode }: Stat): boolean {
   return (mode & S_IFMT) === S_IFCHR;
+}
+
+export function isSocket({ mode }: Stat): boolean {
+  return (mode & S_IFMT) === S_IFSOCK;
 }
 
 /** The error number of a child of {@link System.writeInChild}, from its exit code (exit_code_of() in system.c); 0: it has written. */

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { LabOptions } from '../../lab/lab.ts';
 import { difference, hostLocal, TestNode, vfPci } from './node.ts';
 import { isSoak, sample, seed, seeded } from './random.ts';
 import { readTrace, type TracedCall, tracing } from './strace.ts';
@@ -154,13 +155,14 @@ async function runKilled(
 /**
  * Kills the attaching and the detaching call of a door at every system call that changes something, each point in a run of its own, and cleans up in each way.
  * @param sampled how many points of a command `make test` tries with each way to clean up
+ * @param more what the machine needs beside
  */
-export function describeCrashes(kind: string, door: Door, sampled: number): void {
+export function describeCrashes(kind: string, door: Door, sampled: number, more: LabOptions = {}): void {
   let node: TestNode;
   let pristine: unknown;
 
   beforeAll(async () => {
-    node = await TestNode.start({ pfs: 1, vfs: 2 });
+    node = await TestNode.start({ ...more, pfs: 1, vfs: 2 });
     await node.sh('modprobe vfio-pci'); // else only the first ADD would start modprobe
     await node.sh('mv /opt/cni/bin/host-local /opt/cni/bin/host-local.real');
     await node.machine.write('/opt/cni/bin/host-local', ipamStandIn, 0o755);

@@ -5,7 +5,7 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { describe, expect, test } from 'vitest';
 import { calls } from '../../../src/docker/calls.ts';
-import { makeServer } from '../../../src/docker/server.ts';
+import { CallServer } from '../../../src/docker/server.ts';
 import { Turns } from '../../../src/docker/turns.ts';
 import { Log } from '../../../src/kernel/log.ts';
 import { Netns } from '../../../src/kernel/netns.ts';
@@ -27,7 +27,7 @@ async function listening() {
     log: new Log('panic'),
   };
   const seen = { activated: 0 };
-  const server = makeServer({
+  const server = new CallServer({
     host,
     level: 'panic',
     caller: { env: {} },
@@ -36,7 +36,7 @@ async function listening() {
     joined: () => undefined,
   });
   const socketPath = `${state.root}/s`;
-  await new Promise<void>((resolve) => server.listen(socketPath, resolve));
+  await new Promise<void>((resolve) => server.http.listen(socketPath, resolve));
   const post = (path: string, body: string) =>
     new Promise<{ status: number; answer: Record<string, unknown> }>((resolve, reject) => {
       const asked = request({ socketPath, path, method: 'POST', agent: false }, (response) => {
@@ -55,11 +55,12 @@ async function listening() {
   return {
     host,
     seen,
+    server,
     socketPath,
     post,
     call,
     async [Symbol.asyncDispose]() {
-      await new Promise((resolve) => server.close(resolve));
+      await server.end();
       tree[Symbol.dispose]();
       state[Symbol.dispose]();
     },
@@ -226,6 +227,18 @@ describe('whatever comes, the next call is answered', () => {
     expect(Err).toMatch(/\\u001b/);
     expect(Err).not.toMatch(/[\0-\x1f]/); // eslint-disable-line no-control-regex
   });
+});
+
+test('its end waits for what has begun, and for nobody who only connected', async () => {
+  await using driver = await listening();
+  const idle = connect(driver.socketPath);
+  await new Promise((resolve) => idle.once('connect', resolve));
+  const slow = driver.call('CreateEndpoint', endpoints.run);
+  await new Promise((resolve) => setTimeout(resolve, 20)); // it has come, or comes too late and is refused
+  await driver.server.end();
+  await expect(slow).resolves.toMatchObject({ Err: expect.any(String) as string });
+  await expect(driver.post('/Plugin.Activate', '')).rejects.toThrow(/ENOENT|ECONNREFUSED/);
+  idle.destroy();
 });
 
 test('calls about one endpoint go in turns, about others beside them', async () => {
