@@ -43,6 +43,15 @@ async function netavark(args: readonly string[], env: Environment, uptimeMs: () 
   }
 }
 
+/** Docker's network driver, until it is told to end. */
+async function docker(args: readonly string[], env: Environment): Promise<Outcome> {
+  try {
+    return await (await import('./docker/daemon.ts')).runDaemon(args, env);
+  } catch (error) {
+    return { exitCode: 1, stdout: '', stderr: `sriov docker: ${(error as Error).message}` };
+  }
+}
+
 const netavarkWords = ['create', 'setup', 'teardown', 'info'];
 
 /**
@@ -60,7 +69,7 @@ export async function run(
   if (netavarkWords.includes(args[0] ?? '')) return netavark(args, env, uptimeMs);
   // Its manual is the tool's to show.
   if (args[0] === 'docker' && !args.some((arg) => arg === '--help' || arg === '-h'))
-    return (await import('./docker/daemon.ts')).runDaemon(args.slice(1), env);
+    return docker(args.slice(1), env);
   const { main } = await import('./inspect/tool.ts');
   return main(args, env, `${version} (${engineVersion})`);
 }

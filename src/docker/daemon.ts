@@ -1,7 +1,6 @@
 /** `sriov docker`: Docker's network driver, until it is told to end. */
 import { connect, type Server } from 'node:net';
 import process from 'node:process';
-import { messageOf } from '../attach/failure.ts';
 import { parseArguments } from '../kernel/arguments.ts';
 import { FileLock, makeFolder, removeFile } from '../kernel/files.ts';
 import { Log } from '../kernel/log.ts';
@@ -37,12 +36,8 @@ export async function runDaemon(args: readonly string[], env: Env): Promise<Outc
   if (values.has('socket') && !values.get('socket')?.startsWith('/'))
     return wrongUsage('--socket takes an absolute path');
   const level = values.has('verbose') ? 'debug' : 'info';
-  try {
-    await serve(values.get('socket') ?? usualSocket, level, env);
-    return { exitCode: 0, stdout: '' };
-  } catch (error) {
-    return { exitCode: 1, stdout: '', stderr: `sriov docker: ${messageOf(error)}\n` };
-  }
+  await serve(values.get('socket') ?? usualSocket, level, env);
+  return { exitCode: 0, stdout: '' };
 }
 
 function wrongUsage(problem: string): Outcome {

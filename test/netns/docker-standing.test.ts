@@ -1,13 +1,14 @@
 import { rmSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
+import { anythingStale, collectAll, type Selection } from '../../src/attach/collect.ts';
 import { standingOf } from '../../src/attach/standing.ts';
 import { nowMs } from '../../src/kernel/clock.ts';
 import { Log } from '../../src/kernel/log.ts';
 import { startOf } from '../../src/kernel/process.ts';
-import type { EndpointClaim } from '../../src/vf/claims.ts';
+import { type EndpointClaim, writeClaim } from '../../src/vf/claims.ts';
 import type { Host } from '../../src/vf/host.ts';
 import { TestNetns } from '../support/netns.ts';
-import { pfTree, sysfsTree } from '../support/sysfs-tree.ts';
+import { pfTree, sysfsTree, temporaryTree } from '../support/sysfs-tree.ts';
 
 const pci = '0000:03:10.0';
 
@@ -26,6 +27,24 @@ interface Case {
   readonly bootId?: string;
   /** What its path leads to: an empty namespace, one of another cookie, a file, nothing. */
   readonly sandbox?: 'there' | 'another' | 'a file' | 'gone';
+}
+
+function claimOf(
+  given: Pick<EndpointClaim, 'phase'> & { phaseMs?: number } & Partial<EndpointClaim['owner']>,
+): EndpointClaim {
+  const { phase, phaseMs = 0, ...owner } = given;
+  return {
+    version: 2,
+    phase,
+    phaseMs,
+    owner: { kind: 'docker', network: 'n', endpointId: 'e', bootId: 'b', ...owner },
+    hostIfname: 'v0310_0',
+    join: { prefix: 'eth', hasGateway: true },
+    since: '2026-01-01T00:00:00.000Z',
+    vf: { pci, index: 0, pf: { pci: '0000:03:00.0', ifname: 'ens1' } },
+    asked: {},
+    original: { driver: 'igbvf', settings: {} },
+  };
 }
 
 async function standing(one: Case) {
@@ -49,27 +68,29 @@ async function standing(one: Case) {
     'a file': {},
     gone: inside.identity,
   };
-  const claim: EndpointClaim = {
-    version: 2,
+  const claim = claimOf({
     phase,
     phaseMs: nowMs() - ageMs,
-    owner: {
-      kind: 'docker',
-      network: 'n',
-      endpointId: 'e',
-      bootId,
-      dockerd: 'dockerd' in one ? one.dockerd : dockerd,
-      sandbox: sandbox && { path: paths[sandbox], ...identity[sandbox] },
-    },
-    hostIfname: 'v0310_0',
-    join: { prefix: 'eth', hasGateway: true },
-    since: '2026-01-01T00:00:00.000Z',
-    vf: { pci, index: 0, pf: { pci: '0000:03:00.0', ifname: 'ens1' } },
-    asked: {},
-    original: { driver: 'igbvf', settings: {} },
-  };
+    bootId,
+    dockerd: 'dockerd' in one ? one.dockerd : dockerd,
+    sandbox: sandbox && { path: paths[sandbox], ...identity[sandbox] },
+  });
   return await standingOf(machine, claim, 50);
 }
+
+test("a GC of CNI's with its list of valid attachments takes nothing of Docker's", async () => {
+  using netns = new TestNetns();
+  using own = netns.open();
+  using tree = sysfsTree(pfTree({ pci: '0000:03:00.0' }));
+  using state = temporaryTree({});
+  const host: Host = { sys: tree.sys, netns: own, stateDir: state.root, bootId: 'b', log: new Log('panic') };
+  writeClaim(host, claimOf({ phase: 'adding' }), false);
+  const collect = (selection: Selection) => collectAll(host, { env: {} }, selection, true);
+  expect(await collect({ network: 'n', valid: [] })).toEqual([]);
+  expect(await collect({ network: undefined, valid: [] })).toEqual([]);
+  expect(await collect({ network: 'n', valid: undefined })).toEqual([]);
+  expect(await collect(anythingStale)).toMatchObject([{ what: pci, outcome: 'given back' }]);
+});
 
 describe("whether a claim of Docker's stands", () => {
   test.each<[Case, 'live' | 'stale' | 'held', RegExp]>([
