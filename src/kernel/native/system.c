@@ -801,6 +801,12 @@ static int orphans_are_reaped(void) {
   return readlink("/proc/self/ns/pid", target, sizeof target - 1) > 0 && !strcmp(target, "pid:[4026531836]");
 }
 
+/* Closes all descriptors from one number to another. */
+static void close_span(int first, int last) {
+  if (first > last || !syscall(SYS_close_range, first, last, 0)) return;
+  for (int i = first; i <= last && i < 1024; i++) close(i); /* before linux 5.9; files of Node beyond that are harmless: no pipe, no lock */
+}
+
 /* A child that holds nothing but this socket sends what is left to send and closes it. The close is not ours to wait for either: the
  * kernel lets an RCU grace period pass in it (packet_release), 10 to 25 ms. Where nobody would reap the child, we wait ourselves. */
 static void leave_to_child(int fd, const char *ifname, const struct frame *frames, uint32_t count, int patience_ms) {
@@ -809,9 +815,8 @@ static void leave_to_child(int fd, const char *ifname, const struct frame *frame
   if (child != 0) return;
   setsid();
   if (dup2(fd, 3) < 0) _exit(1);
-  for (int i = 0; i < 3; i++) close(i); /* the caller reads our stdout until the last writer is gone */
-  if (syscall(SYS_close_range, 4, ~0U, 0)) /* locks and namespaces; linux 5.9 */
-    for (int i = 4; i < 1024; i++) close(i);
+  close_span(0, 2); /* the caller reads our stdout until the last writer is gone */
+  close_span(4, INT_MAX); /* locks and namespaces */
   send_when_running(3, ifname, frames, count, patience_ms);
   _exit(0);
 }
@@ -834,8 +839,10 @@ static napi_value js_write_in_child(napi_env env, napi_callback_info info) {
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) || getppid() != parent) _exit(EINTR);
     int fd = open(path, O_WRONLY | O_CLOEXEC);
     if (fd < 0) _exit(exit_code_of(errno));
-    for (int i = 0; i < 1024; i++) /* files of Node beyond that are closed on exec, and harmless: no pipe, no lock */
-      if (i != kept && i != fd) close(i);
+    int low = kept < fd ? kept : fd, high = kept < fd ? fd : kept;
+    close_span(0, low - 1);
+    close_span(low + 1, high - 1);
+    close_span(high + 1, INT_MAX);
     _exit(write(fd, value, strlen(value)) < 0 ? exit_code_of(errno) : 0);
   }
   err = errno;
