@@ -8,11 +8,11 @@ unexport NODE_OPTIONS
 
 # Which of the two executables is installed, shown, tested and measured: static, or node for the one that contains a Node.
 export ENGINE = static
-EXECUTABLE = dist/sriov$(if $(filter node,$(ENGINE)),,-static)
+# For which processor an executable is built, and the lab's machine is: this machine's, or arm64.
+export ARCH =
+EXECUTABLE = dist/sriov$(if $(filter node,$(ENGINE)),,-static)$(if $(filter arm64,$(ARCH)),-arm64)
 # With the one for arm64, where it can be cross-built.
 BOTH = dist/sriov dist/sriov-static $(if $(filter x86_64,$(shell uname -m)),dist/sriov-static-arm64)
-# An executable for another machine: make build ARCH=arm64
-ARCH =
 
 VITEST = $(NODE) node_modules/vitest/vitest.mjs run
 CNI_BIN = /opt/cni/bin
@@ -57,7 +57,7 @@ install-docker: dist/sriov ## install it as Docker's network driver, with system
 uninstall-docker: ## remove that again
 	sh deploy/install.sh --dir $(DOCKER_DRIVER) --units $(SYSTEMD_UNITS) uninstall
 
-demo: $(EXECUTABLE) ## show a real VF in a pod, in the lab
+demo: $(EXECUTABLE) ## show a real VF in a pod, in the lab; ARCH=arm64
 	$(NODE) lab/cli.ts run lab/demo.sh
 
 test: lint $(BOTH) ## run every test: unit, network namespaces, lab
@@ -69,7 +69,7 @@ test-unit: dist/native/system.node ## run the unit tests
 test-netns: $(BOTH) ## run the tests in network namespaces, of the engine, and the budgets of instructions
 	$(VITEST) --project netns
 
-test-lab: $(EXECUTABLE) ## run the tests in the lab; T=pattern picks files, ENGINE=node the other executable
+test-lab: $(EXECUTABLE) ## run the tests in the lab; T=pattern picks files, ENGINE=node the other executable, ARCH=arm64 the other lab
 	$(VITEST) --project lab $(T)
 
 bench: $(EXECUTABLE) ## measure: start-up, ADD and DEL in the lab, growth; ONLY=start-up,instructions,lab,growth OUT=docs/performance.md
@@ -80,7 +80,7 @@ soak: $(BOTH) ## run all of the error and crash matrices, storm and fuzz (hours)
 	SOAK=1 $(VITEST) --project lab $(HOURS)
 	SOAK=1 ENGINE=node $(VITEST) --project lab $(HOURS)
 
-lab: $(EXECUTABLE) ## open a shell in the lab, or run a script there: RUN=script.sh PFS=2 FILES="a b"
+lab: $(EXECUTABLE) ## open a shell in the lab, or run a script there: RUN=script.sh PFS=2 FILES="a b" ARCH=arm64
 	@$(NODE) lab/cli.ts $(if $(RUN),run $(RUN),shell) $(if $(PFS),--pfs $(PFS)) $(addprefix --file ,$(FILES)) $(addprefix --disk ,$(DISKS)) $(if $(filter 0,$(IOMMU)),--no-iommu)
 
 sbom: dist/sriov.cdx.json ## list what the executable is made of: dist/sriov.cdx.json, dist/third-party-licences.txt

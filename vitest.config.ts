@@ -47,6 +47,18 @@ export default defineConfig({
           sequence: { groupOrder: 3 },
         },
       },
+      {
+        // The static executable for arm64, in such a machine.
+        test: {
+          name: 'arm64',
+          env: { ARCH: 'arm64' },
+          include: ['test/lab/{lab,attach,protocol,crash}.test.ts'],
+          maxWorkers: 2,
+          testTimeout: 300_000,
+          hookTimeout: 300_000,
+          sequence: { groupOrder: 4 },
+        },
+      },
     ],
   },
 });

@@ -7,18 +7,11 @@ import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { promisify } from 'node:util';
 import { openApt } from '../lab/apt.ts';
-import { labFiles } from '../lab/cache.ts';
+import { debian, type Arch } from '../lab/arch.ts';
+import { cacheFolder } from '../lab/cache.ts';
 import { unpack } from '../lab/tree.ts';
 
 const execute = promisify(execFile);
-
-export type Arch = 'x64' | 'arm64';
-
-/** Debian's words for an architecture. */
-export const debian = {
-  x64: { name: 'amd64', triplet: 'x86_64-linux' },
-  arm64: { name: 'arm64', triplet: 'aarch64-linux' },
-} as const;
 
 /**
  * The engine. A newer one comes in by its version and checksum here, and then by all tests: the snapshot depends on the engine's inside.
@@ -65,7 +58,7 @@ const crossTools: Set = {
 
 /** Unpacks the packages into a folder of the cache that is named by what is in it. */
 async function provide(name: string, set: Set): Promise<string> {
-  const { folder } = labFiles();
+  const folder = cacheFolder();
   const key = createHash('sha256').update(JSON.stringify(set)).digest('hex').slice(0, 12);
   const place = `${folder}/${name}-${key}`;
   if (existsSync(place)) return place;
@@ -141,7 +134,7 @@ export interface Sources {
 export async function provideSources(arch: Arch): Promise<Sources> {
   const isCross = arch !== process.arch;
   if (isCross && process.arch !== 'x64') throw new Error(`Cannot build for ${arch} on ${process.arch}`);
-  const { folder } = labFiles();
+  const folder = cacheFolder();
   mkdirSync(`${folder}/objects`, { recursive: true });
   return {
     quickjs: await provideQuickjs(),

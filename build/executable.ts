@@ -5,7 +5,8 @@
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { basename, resolve } from 'node:path';
-import { provideSources, type Arch } from './engine-sources.ts';
+import type { Arch } from '../lab/arch.ts';
+import { provideSources } from './engine-sources.ts';
 import { openToolchain, type Toolchain } from './toolchain.ts';
 
 const engineFolder = resolve('src/engine');

@@ -5,7 +5,8 @@
  */
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
-import { provideSources, quickjs, type Arch } from './engine-sources.ts';
+import { hostArch } from '../lab/arch.ts';
+import { provideSources, quickjs } from './engine-sources.ts';
 
 /** A part of the executable. */
 export interface Part {
@@ -57,7 +58,7 @@ export async function allParts(): Promise<Part[]> {
 
 /** What the static executable contains beside packages: the engine and the C library, as Debian has them. */
 async function engineParts(): Promise<Part[]> {
-  const { quickjs: engine, library } = await provideSources(process.arch as Arch);
+  const { quickjs: engine, library } = await provideSources(hostArch);
   const root = engine.replace(/\/usr\/src\/.*/, '');
   const copyright = (folder: string, name: string) =>
     readFileSync(`${folder}/usr/share/doc/${name}/copyright`, 'utf8').trim();

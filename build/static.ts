@@ -5,19 +5,12 @@
 import { copyFileSync, readFileSync, renameSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { build, type Metafile, type Plugin } from 'esbuild';
-import { debian, quickjs, type Arch } from './engine-sources.ts';
+import { architecture } from '../lab/arch.ts';
+import { quickjs } from './engine-sources.ts';
 import { makeExecutable } from './executable.ts';
 
 const [, , wanted] = process.argv;
-const arch = architecture(wanted);
-
-/** Node's word for an architecture, of its own or Debian's word. */
-function architecture(word: string = process.arch): Arch {
-  const known = Object.keys(debian) as Arch[];
-  const found = known.find((arch) => arch === word || debian[arch].name === word);
-  if (found === undefined) throw new Error(`Cannot build for "${word}": known are ${known.join(' and ')}`);
-  return found;
-}
+const arch = architecture(wanted ?? process.arch);
 
 const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string };
 

@@ -3,7 +3,8 @@ import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, renameSync } from 'node:fs';
 import { promisify } from 'node:util';
-import { debian, type Arch, type Sources } from './engine-sources.ts';
+import { debian, type Arch } from '../lab/arch.ts';
+import type { Sources } from './engine-sources.ts';
 
 const execute = promisify(execFile);
 

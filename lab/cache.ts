@@ -4,21 +4,33 @@ import { once } from 'node:events';
 import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { resolve } from 'node:path';
-import { disks, earlyModules, host, modules, type Disk, type PackageSet } from './packages.ts';
+import { hostArch, type Arch } from './arch.ts';
+import { disks, earlyModules, host, kernel, modules, type Disk, type PackageSet } from './packages.ts';
 
 /** What the lab starts from, made once and never changed afterwards: a path tells how its content was made. */
 export interface LabFiles {
   readonly folder: string;
-  /** Folder: `tree` (QEMU and tools, unpacked), `kernel`, `early.cpio`, `modules.erofs`. */
+  /** The guest's processor. */
+  readonly arch: Arch;
+  /** Folder: `tree` (QEMU and tools, unpacked). */
   readonly host: string;
+  /** Folder for the guest's start: `kernel`, `early.cpio`, `modules.erofs`. */
+  readonly kernel: string;
   /** Read-only file systems of the guest. */
   readonly disks: Readonly<Record<Disk, string>>;
 }
 
-/** Where everything of this checkout's lab stands, whether it is there already or not. */
-export function labFiles(): LabFiles {
+/** What can be fetched on its own. */
+export type Part = 'host' | 'kernel' | Disk;
+
+export function cacheFolder(): string {
   const base = process.env['XDG_CACHE_HOME'] || `${homedir()}/.cache`;
-  const folder = resolve(process.env['SRIOV_LAB_CACHE'] || `${base}/sriov-lab`);
+  return resolve(process.env['SRIOV_LAB_CACHE'] || `${base}/sriov-lab`);
+}
+
+/** Where everything of this checkout's lab stands, whether it is there already or not. */
+export function labFiles(arch: Arch): LabFiles {
+  const folder = cacheFolder();
   const made = (name: string, ...inputs: unknown[]) => {
     const hash = createHash('sha256').update(JSON.stringify(inputs));
     for (const file of ['apt.ts', 'tree.ts', 'fetch.ts'])
@@ -29,11 +41,13 @@ export function labFiles(): LabFiles {
   const names = Object.keys(disks) as Disk[];
   return {
     folder,
-    host: made('host', host, modules, earlyModules, kernelCode),
+    arch,
+    host: made('host', host),
+    kernel: made(`kernel-${arch}`, kernel, modules[arch], earlyModules, kernelCode),
     disks: Object.fromEntries(
       names.map((name) => [
         name,
-        `${made(name, disks[name], disks.base, ...moduleSource(disks[name]))}.erofs`,
+        `${made(`${name}-${arch}`, disks[name], disks.base, ...moduleSource(disks[name]))}.erofs`,
       ]),
     ) as Record<Disk, string>,
   };
@@ -48,27 +62,29 @@ function moduleSource({ module }: PackageSet): string[] {
 }
 
 /** What of the files is still to be fetched. */
-export function missing(files: LabFiles, wanted: readonly Disk[]): readonly ('host' | Disk)[] {
-  const absent = wanted.filter((name) => !existsSync(files.disks[name]));
-  return existsSync(files.host) ? absent : ['host', ...absent];
+export function missing(files: LabFiles, wanted: readonly Disk[]): readonly Part[] {
+  const parts: Part[] = ['host', 'kernel', ...wanted];
+  const places = { host: files.host, kernel: files.kernel, ...files.disks };
+  return parts.filter((part) => !existsSync(places[part]));
 }
 
 /**
  * Makes sure that the files are there. They are fetched by a process of its own that holds the cache's lock (released by
  * the kernel, however that process ends): of two that start at once, one fetches and the other waits and finds all done.
  */
-export async function provide(wanted: readonly Disk[]): Promise<LabFiles> {
-  const files = labFiles();
+export async function provide(wanted: readonly Disk[], arch: Arch = hostArch): Promise<LabFiles> {
+  const files = labFiles(arch);
   const absent = missing(files, wanted);
   if (absent.length === 0) return files;
   process.stderr.write(
-    `lab: ${absent.join(', ')} not yet in ${files.folder}: fetching (or waiting for who does)\n`,
+    `lab: ${absent.join(', ')} (${arch}) not yet in ${files.folder}: fetching (or waiting for who does)\n`,
   );
   mkdirSync(files.folder, { recursive: true });
   const fetch = [
     process.execPath,
     `${import.meta.dirname}/cli.ts`,
     'fetch-locked',
+    ...['--arch', arch],
     ...wanted.filter((name) => name !== 'base').flatMap((name) => ['--disk', name]),
   ];
   const child = spawn('flock', [`${files.folder}/lock`, ...fetch], { stdio: ['ignore', 2, 2] });

@@ -1,5 +1,6 @@
 import { basename } from 'node:path';
 import { parseArgs } from 'node:util';
+import { architecture, labArch } from './arch.ts';
 import { provide } from './cache.ts';
 import { fetchMissing } from './fetch.ts';
 import { startLab, type LabOptions } from './lab.ts';
@@ -11,6 +12,7 @@ const usage = `Usage: lab/cli.ts [COMMAND] [OPTIONS]
   run SCRIPT    runs the script in the lab and exits with its exit code
   fetch         only fetches what the lab needs
 Options:
+  --arch NAME         the machine's processor, x64 or arm64 (the variable ARCH; else this machine's)
   --pfs N             number of emulated 82576 cards (2)
   --segments N,N,...  the Ethernet segment of each card (all on one)
   --no-iommu          a machine without IOMMU
@@ -28,6 +30,7 @@ function commandLine() {
     allowPositionals: true,
     allowNegative: true,
     options: {
+      arch: { type: 'string', default: labArch },
       pfs: { type: 'string' },
       segments: { type: 'string' },
       iommu: { type: 'boolean' },
@@ -44,16 +47,17 @@ async function main(): Promise<number> {
   const { values, positionals } = commandLine();
   const [command = 'shell', script, ...rest] = positionals;
   const wanted = values.disk.map(diskName);
+  const arch = architecture(values.arch);
   if (values.help) {
     process.stdout.write(usage);
     return 0;
   }
   if (command === 'fetch') {
-    await provide(['base', ...wanted]);
+    await provide(['base', ...wanted], arch);
     return 0;
   }
   if (command === 'fetch-locked') {
-    await fetchMissing(['base', ...wanted]);
+    await fetchMissing(['base', ...wanted], arch);
     return 0;
   }
   if (
@@ -66,6 +70,7 @@ async function main(): Promise<number> {
   }
   const paths = script === undefined ? values.file : [script, ...values.file];
   const options: LabOptions = {
+    arch,
     disks: wanted,
     files: Object.fromEntries(paths.map((path) => [`${workFolder}/${basename(path)}`, path])),
     ...(values.pfs !== undefined && { pfs: count(values.pfs) }),

@@ -1,10 +1,11 @@
 import { mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { openApt, type Apt } from './apt.ts';
+import { debian, hostArch, type Arch } from './arch.ts';
 import { labFiles, missing, type LabFiles } from './cache.ts';
 import { packImage } from './image.ts';
 import { earlyArchive, unpackKernel } from './kernel.ts';
 import { buildModule, kernelRelease } from './module.ts';
-import { disks, host, type Disk, type PackageSet } from './packages.ts';
+import { disks, host, kernel, type Disk, type PackageSet } from './packages.ts';
 import { settle, unpack } from './tree.ts';
 
 const start = Date.now();
@@ -17,10 +18,10 @@ function progress(message: string): void {
  * Fetches and builds what is missing of the wanted files. Each is made in a temporary folder and renamed when it is
  * complete. The caller holds the cache's lock.
  */
-export async function fetchMissing(wanted: readonly Disk[]): Promise<void> {
+export async function fetchMissing(wanted: readonly Disk[], arch: Arch): Promise<void> {
   if (process.arch !== 'x64')
     throw new Error(`The lab runs on x86-64 machines only; this one is ${process.arch}`);
-  const files = labFiles();
+  const files = labFiles(arch);
   const leftovers = readdirSync(files.folder).filter((name) => name.startsWith('tmp-'));
   for (const name of leftovers) rmSync(`${files.folder}/${name}`, { recursive: true });
   const temporary = `${files.folder}/tmp-${process.pid}`;
@@ -28,6 +29,7 @@ export async function fetchMissing(wanted: readonly Disk[]): Promise<void> {
     for (const name of missing(files, wanted)) {
       mkdirSync(temporary);
       if (name === 'host') await makeHost(files, temporary);
+      else if (name === 'kernel') await makeKernel(files, temporary);
       else await makeDisk(files, name, temporary);
       rmSync(temporary, { recursive: true });
       progress(`${name} is ready`);
@@ -38,33 +40,50 @@ export async function fetchMissing(wanted: readonly Disk[]): Promise<void> {
 }
 
 async function makeHost(files: LabFiles, temporary: string): Promise<void> {
-  const debs = await download('host', host, temporary, files);
-  const kernel = debs.find((path) => /\/linux-image-\d/.test(path));
-  if (kernel === undefined) throw new Error(`Cannot find a kernel among the packages of ${host.release}`);
+  const debs = await download('host', host, hostArch, temporary, files);
+  progress(`unpacking ${debs.length} packages for the host`);
   const folder = `${temporary}/done`;
-  const tree = `${folder}/tree`;
-  mkdirSync(tree, { recursive: true });
-  progress(`unpacking ${debs.length} packages for the host, and the kernel`);
-  await unpack(
-    debs.filter((path) => path !== kernel),
-    tree,
-  );
-  await unpackKernel(kernel, tree, folder);
-  writeFileSync(`${folder}/early.cpio`, await earlyArchive(tree, `${folder}/modules`));
-  await packImage(tree, `${folder}/modules`, `${folder}/modules.erofs`);
-  rmSync(`${folder}/modules`, { recursive: true });
+  mkdirSync(`${folder}/tree`, { recursive: true });
+  await unpack(debs, `${folder}/tree`);
   renameSync(folder, files.host);
+}
+
+async function makeKernel(files: LabFiles, temporary: string): Promise<void> {
+  const debs = await download('kernel', kernel, files.arch, temporary, files);
+  const hostTree = `${files.host}/tree`;
+  const folder = `${temporary}/done`;
+  const tree = `${folder}/modules`;
+  mkdirSync(tree, { recursive: true });
+  progress('unpacking the kernel');
+  await unpackKernel(one(debs, /\/linux-image-\d/), files.arch, hostTree, folder);
+  const busybox = `${temporary}/busybox`;
+  mkdirSync(busybox);
+  await unpack([one(debs, /\/busybox-static_/)], busybox);
+  writeFileSync(`${folder}/early.cpio`, await earlyArchive(hostTree, `${busybox}/usr/bin/busybox`, tree));
+  await packImage(hostTree, tree, `${folder}/modules.erofs`);
+  rmSync(tree, { recursive: true });
+  renameSync(folder, files.kernel);
+}
+
+function one(debs: readonly string[], pattern: RegExp): string {
+  const found = debs.find((path) => pattern.test(path));
+  if (found === undefined) throw new Error(`Cannot find ${pattern} among the packages of ${kernel.release}`);
+  return found;
 }
 
 async function makeDisk(files: LabFiles, name: Disk, temporary: string): Promise<void> {
   const set: PackageSet = disks[name];
-  const debs = await download(name, set, temporary, files);
+  if (set.module !== undefined && files.arch !== hostArch)
+    throw new Error(
+      `Cannot make the disk "${name}" for ${files.arch}: it is compiled here, and for x64 only`,
+    );
+  const debs = await download(name, set, files.arch, temporary, files);
   progress(`unpacking ${debs.length} packages for ${name}`);
   const root = `${temporary}/root`;
   const tree = `${root}/${set.aloneIn ?? ''}`;
   mkdirSync(tree, { recursive: true });
   await unpack(debs, tree);
-  if (name === 'base') await settle(tree);
+  if (name === 'base') await settle(tree, files.arch);
   const content = set.module === undefined ? root : await buildModule(set.module, tree, kernelRelease(files));
   await packImage(`${files.host}/tree`, content, `${temporary}/image`);
   renameSync(`${temporary}/image`, files.disks[name]);
@@ -74,11 +93,12 @@ async function makeDisk(files: LabFiles, name: Disk, temporary: string): Promise
 async function download(
   name: string,
   set: PackageSet,
+  arch: Arch,
   temporary: string,
   files: LabFiles,
 ): Promise<string[]> {
-  progress(`${name}: reading Debian's list of ${set.release}`);
-  const apt = await openApt(`${temporary}/apt`, set.release);
+  progress(`${name}: reading Debian's list of ${set.release} for ${arch}`);
+  const apt = await openApt(`${temporary}/apt`, set.release, debian[arch].name);
   const names = await packageNames(apt, set, files);
   progress(`${name}: downloading ${names.length} packages`);
   const archives = await apt.download(names);
@@ -89,6 +109,11 @@ async function download(
 
 async function packageNames(apt: Apt, set: PackageSet, files: LabFiles): Promise<readonly string[]> {
   if (set.aloneIn !== undefined) return set.packages;
+  if (set === kernel) {
+    // The version's own package is what the other one depends on; the rest is for a machine that is installed.
+    const names = set.packages.map((name) => name.replace('$ARCH', debian[files.arch].name));
+    return (await apt.closure(names)).filter((name) => /^(linux-image-\d|busybox-static$)/.test(name));
+  }
   if (set.module !== undefined) {
     const names = set.packages.map((name) => name.replace('$KERNEL', () => kernelRelease(files)));
     return (await apt.closure(names)).filter((name) => !isForBooting(name));

@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process';
 import { readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { promisify } from 'node:util';
 import { zstdDecompressSync } from 'node:zlib';
+import type { Arch } from './arch.ts';
 import { cpio, type Member } from './cpio.ts';
 import { hostProgram } from './host-program.ts';
 import { earlyModules, modules } from './packages.ts';
@@ -13,9 +14,9 @@ const run = promisify(execFile);
  * Takes what the lab needs out of the kernel's package: `kernel` (ready to run), and the modules it may load, unpacked
  * (their decompression is slow in an emulated processor) and indexed, as a tree in the folder `modules`.
  */
-export async function unpackKernel(deb: string, host: string, folder: string): Promise<void> {
+export async function unpackKernel(deb: string, arch: Arch, host: string, folder: string): Promise<void> {
   const tree = `${folder}/modules`;
-  const wanted = modules.map((path) => `./usr/lib/modules/*/kernel/${path}`);
+  const wanted = modules[arch].map((path) => `./usr/lib/modules/*/kernel/${path}`);
   const members = ['./boot/vmlinuz-*', './usr/lib/modules/*/modules.*', ...wanted];
   await unpack([deb], tree, ['--wildcards', '--no-wildcards-match-slash', ...members]);
   const version = kernelVersion(tree);
@@ -32,9 +33,9 @@ export async function unpackKernel(deb: string, host: string, folder: string): P
  * The fixed part of the initial RAM file system: busybox, and the modules that are needed before the root is there, one
  * folder per purpose with the files in the order of loading.
  */
-export async function earlyArchive(host: string, tree: string): Promise<Buffer> {
+export async function earlyArchive(host: string, busybox: string, tree: string): Promise<Buffer> {
   const members: Member[] = [{ path: 'bin' }, { path: 'modules' }];
-  members.push({ path: 'bin/busybox', data: readFileSync(`${host}/usr/bin/busybox`) });
+  members.push({ path: 'bin/busybox', data: readFileSync(busybox) });
   for (const [purpose, names] of Object.entries(earlyModules)) {
     members.push({ path: `modules/${purpose}` });
     const args = ['-d', tree, '-S', kernelVersion(tree), '--all', '--show-depends', ...names];
@@ -55,10 +56,11 @@ function kernelVersion(tree: string): string {
 }
 
 /**
- * The kernel proper out of its self-extracting form: an emulated processor takes 2 s for what is 0.1 s here, and QEMU
- * starts the bare ELF file at its PVH entry point. Fields: Documentation/arch/x86/boot.rst of the kernel.
+ * The kernel proper out of x86's self-extracting form: an emulated processor takes 2 s for what is 0.1 s here, and QEMU
+ * starts the bare ELF file at its PVH entry point. Fields: Documentation/arch/x86/boot.rst of the kernel. arm64's is bare.
  */
 function uncompressed(image: Buffer): Buffer {
+  if (image.toString('latin1', 0x202, 0x206) !== 'HdrS') return image;
   const setupSectors = image.readUInt8(0x1f1) || 4;
   const offset = (setupSectors + 1) * 512 + image.readUInt32LE(0x248);
   const length = image.readUInt32LE(0x24c);

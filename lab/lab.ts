@@ -12,9 +12,10 @@ import { rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname } from 'node:path';
 import { chooseAccelerator } from './accelerator.ts';
-import { provide } from './cache.ts';
+import { labArch } from './arch.ts';
+import { provide, type LabFiles } from './cache.ts';
 import { cpio } from './cpio.ts';
-import { builtExecutable } from './engine.ts';
+import { executableFor } from './engine.ts';
 import { packImage } from './image.ts';
 import { Machine } from './machine.ts';
 import type { Disk } from './packages.ts';
@@ -36,22 +37,27 @@ export interface LabOptions extends Hardware {
 
 /** Starts the virtual machine and waits until it takes commands. Fetches what it needs on first use. */
 export async function startLab(options: LabOptions = {}): Promise<Machine> {
-  const { disks = [], drivers = true, bootTimeoutMs = 90_000 } = options;
-  const files = await provide(['base', ...disks]);
+  const { arch = labArch, disks = [], drivers = true, bootTimeoutMs = 90_000 } = options;
+  const files = await provide(['base', ...disks], arch);
   const folder = mkdtempSync(`${tmpdir()}/sriov-lab-`);
   const [job, initrd, consoleLog] = ['job.erofs', 'initrd', 'console.log'].map(
     (name) => `${folder}/${name}`,
   ) as [string, string, string];
-  const accelerator = await chooseAccelerator(files.host, folder);
-  await packJob(`${files.host}/tree`, options, job);
+  const accelerator = await chooseAccelerator(files, folder);
+  await packJob(files, options, job);
   const init = cpio([{ path: 'init', data: readFileSync(`${here}/guest/init`) }]);
-  writeFileSync(initrd, Buffer.concat([readFileSync(`${files.host}/early.cpio`), init]));
+  writeFileSync(initrd, Buffer.concat([readFileSync(`${files.kernel}/early.cpio`), init]));
   const command = qemuCommand({
-    host: files.host,
+    files,
     accelerator,
     hardware: options,
     initrd,
-    disks: [files.disks.base, `${files.host}/modules.erofs`, ...disks.map((name) => files.disks[name]), job],
+    disks: [
+      files.disks.base,
+      `${files.kernel}/modules.erofs`,
+      ...disks.map((name) => files.disks[name]),
+      job,
+    ],
     consoleLog,
     kernelWords: drivers ? [] : ['lab.drivers=0'],
   });
@@ -71,8 +77,9 @@ export async function startLab(options: LabOptions = {}): Promise<Machine> {
 }
 
 /** Makes the topmost disk: the agent, the executable and the caller's files, at their paths in the guest. */
-async function packJob(hostTree: string, options: LabOptions, image: string): Promise<void> {
-  const executable = options.executable ?? (existsSync(builtExecutable) ? builtExecutable : undefined);
+async function packJob(files: LabFiles, options: LabOptions, image: string): Promise<void> {
+  const built = executableFor(files.arch);
+  const executable = options.executable ?? (existsSync(built) ? built : undefined);
   const content = {
     '/lab/agent.pl': `${here}/guest/agent.pl`,
     ...(executable !== undefined && { '/opt/cni/bin/sriov': executable }),
@@ -88,6 +95,6 @@ async function packJob(hostTree: string, options: LabOptions, image: string): Pr
       copyFileSync(hostPath, path);
     }
   }
-  await packImage(hostTree, root, image);
+  await packImage(`${files.host}/tree`, root, image);
   rmSync(root, { recursive: true });
 }

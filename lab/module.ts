@@ -5,8 +5,8 @@ import type { LabFiles } from './cache.ts';
 
 /** The release of the guest's kernel, as `uname -r` there. */
 export function kernelRelease(files: LabFiles): string {
-  const release = /Linux version (\S+) /.exec(readFileSync(`${files.host}/kernel`, 'latin1'))?.[1];
-  if (release === undefined) throw new Error(`Cannot find the release of the kernel ${files.host}/kernel`);
+  const release = /Linux version (\S+) /.exec(readFileSync(`${files.kernel}/kernel`, 'latin1'))?.[1];
+  if (release === undefined) throw new Error(`Cannot find the release of the kernel ${files.kernel}/kernel`);
   return release;
 }
 

@@ -1,4 +1,9 @@
-/** Debian packages for one folder tree of the lab, always with everything they depend on. */
+import type { Arch } from './arch.ts';
+
+/**
+ * Debian packages for one folder tree of the lab, mostly with everything they depend on. $ARCH stands for Debian's word for the guest's
+ * processor, $KERNEL for the release of its kernel.
+ */
 export interface PackageSet {
   readonly release: string;
   readonly packages: readonly string[];
@@ -13,8 +18,8 @@ function list(words: string): readonly string[] {
 }
 
 /**
- * What runs on the developer's machine, straight from the cache: QEMU with the emulated 82576 ("igb"), the guest's
- * kernel, and the tools that turn packages into disks.
+ * What runs on the developer's machine, straight from the cache: QEMU with the emulated 82576 ("igb"), and the tools that
+ * turn packages into disks.
  *
  * QEMU is 11 or later: when one emulated processor of 10.0 changes the memory map (enabling a PCI device, making VFs,
  * rebinding a driver), a write of the other one to its interrupt controller can get lost, and with it the end of an
@@ -24,9 +29,15 @@ function list(words: string): readonly string[] {
 export const host: PackageSet = {
   release: 'trixie-backports',
   packages: list(`
-    qemu-system-x86 linux-image-amd64/trixie
-    busybox-static erofs-utils kmod xz-utils
+    qemu-system-x86 qemu-system-arm
+    erofs-utils kmod xz-utils
   `),
+};
+
+/** The guest's kernel, and the one program of its initial RAM file system. */
+export const kernel: PackageSet = {
+  release: 'trixie',
+  packages: list('linux-image-$ARCH busybox-static'),
 };
 
 /** The guest's root file system: what every test may use. */
@@ -60,7 +71,7 @@ export const disks = {
   valgrind: { release: 'bookworm', packages: list('valgrind'), aloneIn: 'opt/valgrind' },
   // /lab/igb_faults.ko; the kernel's own release and headers, else it does not load.
   faults: {
-    release: host.release,
+    release: kernel.release,
     packages: list('gcc-14 make dash coreutils sed grep gawk findutils diffutils linux-headers-$KERNEL'),
     module: 'igb_faults',
   },
@@ -69,13 +80,17 @@ export const disks = {
 export type Disk = keyof typeof disks;
 
 /** Folders and files of the kernel's modules that the guest keeps, below `/lib/modules/VERSION/kernel`. */
-export const modules = list(`
-  arch block crypto lib net virt
+const commonModules = list(`
+  arch block crypto lib net
   fs/erofs fs/fuse fs/nls fs/overlayfs
-  drivers/block/loop.* drivers/block/virtio_blk.* drivers/dca drivers/i2c/algos drivers/infiniband/core
+  drivers/block/loop.* drivers/block/virtio_blk.* drivers/i2c/algos drivers/infiniband/core
   drivers/net/*.ko* drivers/net/bonding drivers/net/ethernet/intel drivers/net/ipvlan drivers/net/team drivers/net/vxlan
   drivers/uio drivers/vfio drivers/vhost drivers/virtio
 `);
+export const modules: Readonly<Record<Arch, readonly string[]>> = {
+  x64: [...commonModules, 'virt', 'drivers/dca'],
+  arm64: commonModules,
+};
 
 /** Modules that the initial RAM file system loads, by purpose: its `init` names these folders. */
 export const earlyModules = {

@@ -1,20 +1,23 @@
+import type { Arch } from './arch.ts';
+import type { LabFiles } from './cache.ts';
 import { hostProgram } from './host-program.ts';
 
 export type Accelerator = 'kvm' | 'tcg';
 
 /** The emulated machine, as far as callers choose it. */
 export interface Hardware {
+  /** The processor (default: the one that the variable ARCH names, else this machine's kind). */
+  readonly arch?: Arch;
   /** Emulated 82576 cards, one PF and seven VFs each (default 2). */
   readonly pfs?: number;
   /** The Ethernet segment of each PF, by number: PFs on the same one are wired to each other (default: all on 0). */
   readonly segments?: readonly number[];
-  /** An Intel IOMMU with interrupt remapping, which vfio wants (default true). */
+  /** An IOMMU with interrupt remapping, which vfio wants (default true). */
   readonly iommu?: boolean;
 }
 
 interface Start {
-  /** The folder of the host part of the lab's files. */
-  readonly host: string;
+  readonly files: LabFiles;
   readonly accelerator: Accelerator;
   readonly hardware: Hardware;
   readonly initrd: string;
@@ -35,7 +38,6 @@ export const descriptors = { agent: 3, terminal: 4 } as const;
 const memoryMiB = 2048;
 
 const kernelWords = [
-  'console=ttyS0',
   // Warnings are printed (a WARNING or an oops must be seen), the rest is in dmesg only: the serial line is slow.
   'loglevel=5',
   // A panic restarts the machine at once, and -no-reboot makes an end of that.
@@ -45,44 +47,85 @@ const kernelWords = [
   'cryptomgr.notests',
 ];
 
-const acceleration = {
-  kvm: {
-    options: [
-      ['-accel', 'kvm'],
-      ['-cpu', 'host'],
-    ],
-    words: [],
-  },
-  tcg: {
-    options: [
-      ['-accel', 'tcg,thread=multi'],
-      ['-cpu', 'max'],
-    ],
+/** What machines of a kind are. */
+interface Board {
+  readonly program: string;
+  readonly machine: string;
+  /** The processor where it is emulated. */
+  readonly processor: string;
+  /** The kernel's word for the serial line. */
+  readonly console: string;
+  /** More words for a kernel that is emulated. */
+  readonly emulatedWords: readonly string[];
+  readonly iommu: {
+    /** Added to `machine`. */
+    readonly machine: string;
+    readonly options: readonly (readonly string[])[];
+    readonly words: readonly string[];
+  };
+}
+
+const boards: Readonly<Record<Arch, Board>> = {
+  x64: {
+    program: 'qemu-system-x86_64',
+    machine: 'q35,kernel-irqchip=split',
+    processor: 'max',
+    console: 'ttyS0',
     // Loops per 4 ms for short delays, of a processor with 2.5 GHz: measuring them would take half a second.
     // No look whether timer interrupts arrive: on a busy machine the test's 10 ms are over before four have, and the kernel gives up
     // ("timer doesn't work through Interrupt-remapped IO-APIC").
-    words: ['lpj=10000000', 'no_timer_check'],
+    emulatedWords: ['lpj=10000000', 'no_timer_check'],
+    iommu: {
+      machine: '',
+      options: [['-device', 'intel-iommu,intremap=on,caching-mode=on']],
+      words: ['intel_iommu=on', 'iommu=pt'],
+    },
+  },
+  arm64: {
+    program: 'qemu-system-aarch64',
+    machine: 'virt,gic-version=3,its=on',
+    // Signing pointers takes an emulator long; other features of "max" save it time against older processors.
+    processor: 'max,pauth=off',
+    console: 'ttyAMA0',
+    // Else mitigations=off leaves the kernel its own page tables, and every system call costs two changes of them.
+    emulatedWords: ['nokaslr'],
+    iommu: {
+      machine: ',iommu=smmuv3',
+      options: [],
+      // The root ports can isolate what is behind them, but Linux asks them to only where ACPI describes the machine; else all VFs are
+      // in one IOMMU group. These bits are what it would set.
+      words: ['iommu.passthrough=1', 'pci=config_acs=0011101@pci:0:0'],
+    },
   },
 };
 
 /** The command line of the machine. The kernel kills it when the process that started it is gone, however that ended. */
 export function qemuCommand(start: Start): [string, string[]] {
+  const { files, accelerator } = start;
   const { pfs = 2, segments = [], iommu = true } = start.hardware;
-  const { options, words } = acceleration[start.accelerator];
-  const iommuWords = iommu ? ['intel_iommu=on', 'iommu=pt'] : [];
-  const share = `${start.host}/tree/usr/share`;
+  const board = boards[files.arch];
+  const isEmulated = accelerator === 'tcg';
+  const tree = `${files.host}/tree`;
+  const words = [
+    `console=${board.console}`,
+    ...kernelWords,
+    ...(isEmulated ? board.emulatedWords : []),
+    ...(iommu ? board.iommu.words : []),
+    ...(start.kernelWords ?? []),
+  ];
   const args = [
-    ['-L', `${share}/qemu`],
-    ['-L', `${share}/seabios`],
+    ['-L', `${tree}/usr/share/qemu`],
+    ['-L', `${tree}/usr/share/seabios`],
     ['-nodefaults'],
     ['-no-user-config'],
     ['-no-reboot'],
     ['-display', 'none'],
-    ['-machine', 'q35,kernel-irqchip=split'],
+    ['-machine', board.machine + (iommu ? board.iommu.machine : '')],
     ['-smp', '2'],
     ['-m', String(memoryMiB)],
-    ...options,
-    ...(iommu ? [['-device', 'intel-iommu,intremap=on,caching-mode=on']] : []),
+    ['-accel', isEmulated ? 'tcg,thread=multi' : 'kvm'],
+    ['-cpu', isEmulated ? board.processor : 'host'],
+    ...(iommu ? board.iommu.options : []),
     ...Array.from({ length: pfs }, (_, index) => card(index, segments[index] ?? 0)).flat(),
     ...start.disks.flatMap(disk),
     ['-chardev', `file,id=console,path=${escaped(start.consoleLog)},append=on`],
@@ -92,11 +135,11 @@ export function qemuCommand(start: Start): [string, string[]] {
     ['-device', 'virtserialport,chardev=agent,name=lab'],
     ['-chardev', `socket,id=terminal,fd=${descriptors.terminal}`],
     ['-device', 'virtconsole,chardev=terminal'],
-    ['-kernel', `${start.host}/kernel`],
+    ['-kernel', `${files.kernel}/kernel`],
     ['-initrd', start.initrd],
-    ['-append', [...kernelWords, ...words, ...iommuWords, ...(start.kernelWords ?? [])].join(' ')],
+    ['-append', words.join(' ')],
   ];
-  const [loader, loaderArgs] = hostProgram(`${start.host}/tree`, 'usr/bin/qemu-system-x86_64', args.flat());
+  const [loader, loaderArgs] = hostProgram(tree, `usr/bin/${board.program}`, args.flat());
   return ['setpriv', ['--pdeathsig', 'KILL', loader, ...loaderArgs]];
 }
 

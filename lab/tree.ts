@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process';
 import { chmodSync, cpSync, existsSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { promisify } from 'node:util';
+import { hostArch, type Arch } from './arch.ts';
 
 const run = promisify(execFile);
 
@@ -38,7 +39,7 @@ export async function unpack(
 }
 
 /** Does what the packages' maintainer scripts would have done, as far as a guest needs it. */
-export async function settle(tree: string): Promise<void> {
+export async function settle(tree: string, arch: Arch): Promise<void> {
   for (const name of ['passwd', 'group']) {
     cpSync(`${tree}/usr/share/base-passwd/${name}.master`, `${tree}/etc/${name}`);
   }
@@ -57,6 +58,6 @@ export async function settle(tree: string): Promise<void> {
     cpSync(`${tree}/usr/lib/cni/${plugin}`, `${tree}/opt/cni/bin/${plugin}`);
   }
   chmodSync(`${tree}/root`, 0o755);
-  // Without ld.so.cache every program looks for its libraries in a dozen folders first.
-  await run(`${tree}/usr/sbin/ldconfig`, ['-r', tree]);
+  // Without ld.so.cache every program looks for its libraries in a dozen folders first. On arm64 the first of them is the right one.
+  if (arch === hostArch) await run(`${tree}/usr/sbin/ldconfig`, ['-r', tree]);
 }

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { labArch } from '../../lab/arch.ts';
 import { startLab } from '../../lab/lab.ts';
 import type { Machine } from '../../lab/machine.ts';
 import { allowAll, refuse } from '../support/igb-faults.ts';
@@ -20,6 +21,10 @@ describe('the lab', () => {
     );
   });
   afterAll(() => lab.stop());
+
+  test('its processor is the one that was asked for', async () => {
+    expect(await lab.output('uname -m')).toBe(labArch === 'arm64' ? 'aarch64' : 'x86_64');
+  });
 
   test('run() gives exit code, both outputs and the environment', async () => {
     const { code, stdout, stderr } = await lab.run('echo "out $word"; echo err >&2; exit 7', {
@@ -152,7 +157,7 @@ test('a crash of the guest rejects what is running, with the console', async () 
   await expect(lab.run('true')).rejects.toThrow('machine ended');
 });
 
-test('the PF driver refuses what a test names, for as long as it says', async () => {
+test.runIf(labArch === 'x64')('the PF driver refuses what a test names, for as long as it says', async () => {
   await using node = await TestNode.start({ pfs: 1, vfs: 3, disks: ['faults'] });
   const shownVfs = async () => {
     const [pf] = (await node.links()).filter(({ vfinfo_list }) => vfinfo_list !== undefined);

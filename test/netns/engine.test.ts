@@ -5,7 +5,8 @@ import { tmpdir } from 'node:os';
 import { dirname } from 'node:path';
 import { build } from 'esbuild';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { provideSources, type Arch } from '../../build/engine-sources.ts';
+import { hostArch } from '../../lab/arch.ts';
+import { provideSources } from '../../build/engine-sources.ts';
 import { makeExecutable } from '../../build/executable.ts';
 import { probe } from '../support/probe.ts';
 
@@ -24,7 +25,7 @@ async function makeProbe(workFolder: string): Promise<string> {
     target: 'es2023',
   });
   return makeExecutable({
-    arch: process.arch as Arch,
+    arch: hostArch,
     script,
     addon: 'test/support/probe-addon.c',
     workFolder,
@@ -139,7 +140,7 @@ test(
     const again = await makeProbe(`${folder}/elsewhere/first`);
     const bytes = readFileSync(executable);
     expect(bytes.equals(readFileSync(again))).toBe(true);
-    const { objects } = await provideSources(process.arch as Arch);
+    const { objects } = await provideSources(hostArch);
     for (const path of [folder, process.cwd(), dirname(objects)]) expect(bytes.includes(path)).toBe(false);
   },
 );

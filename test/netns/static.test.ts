@@ -1,13 +1,14 @@
 import { execFileSync } from 'node:child_process';
 import { readFileSync, statSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
-import { provideSources, type Arch } from '../../build/engine-sources.ts';
+import { provideSources } from '../../build/engine-sources.ts';
 import { allParts } from '../../build/sbom.ts';
 import { openToolchain } from '../../build/toolchain.ts';
+import { hostArch } from '../../lab/arch.ts';
 
 /** What `make build` makes, and on x86-64 what `make build ARCH=arm64` makes there for another machine. */
 const built = [
-  { file: 'dist/sriov-static', folder: 'dist/static/host', arch: process.arch as Arch },
+  { file: 'dist/sriov-static', folder: 'dist/static/host', arch: hostArch },
   { file: 'dist/sriov-static-arm64', folder: 'dist/static/arm64', arch: 'arm64' as const },
 ].slice(0, process.arch === 'x64' ? 2 : 1);
 
