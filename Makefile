@@ -61,6 +61,9 @@ demo: $(EXECUTABLE) ## show a real VF in a pod, in the lab; ARCH=arm64
 	$(NODE) lab/cli.ts run lab/demo.sh
 
 test: lint $(BOTH) ## run every test: unit, network namespaces, lab
+	@# Where nothing is cached and the machine is busy, this takes longer than a test may.
+	$(NODE) lab/cli.ts fetch
+	$(NODE) lab/cli.ts fetch --arch arm64
 	$(VITEST)
 
 test-unit: dist/native/system.node ## run the unit tests
