@@ -39,9 +39,14 @@ export class Chores {
     });
   }
 
-  learnNamesSoon(): void {
+  /** Docker on a busy machine takes long to start a container: asks again, ever later, until all are known. */
+  learnNamesSoon(afterMs = namesMs): void {
     clearTimeout(this.#names);
-    this.#names = setTimeout(() => this.#do('names', () => learnNames(this.#host, this.#api)), namesMs);
+    const learn = async () => {
+      const areKnown = await learnNames(this.#host, this.#api);
+      if (!areKnown && afterMs < everyMs) this.learnNamesSoon(2 * afterMs);
+    };
+    this.#names = setTimeout(() => this.#do('names', learn), afterMs);
   }
 
   #do(name: string, work: () => Promise<unknown>): void {

@@ -113,10 +113,12 @@ function identityOf(host: Host, path: string): { cookie?: string | undefined; in
  */
 function answerOf(claim: EndpointClaim, { internal, gateway, gatewayV6 }: Network): object {
   const { prefix, hasGateway } = claim.join;
-  const [Gateway, GatewayIPv6] = hasGateway ? [gateway, gatewayV6] : [];
+  const hasInterface = !isUserspace(claim);
+  // Without an interface that leads there, Docker 20.10 refuses the gateway and with it the container.
+  const [Gateway, GatewayIPv6] = hasInterface && hasGateway ? [gateway, gatewayV6] : [];
   const InterfaceName = { SrcName: claim.hostIfname, DstPrefix: prefix };
   return {
-    ...(isUserspace(claim) ? {} : { InterfaceName }),
+    ...(hasInterface && { InterfaceName }),
     Gateway,
     GatewayIPv6,
     DisableGatewayService: !internal && Gateway === undefined && GatewayIPv6 === undefined,
