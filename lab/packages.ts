@@ -61,7 +61,10 @@ export const disks = {
   'podman-sid': { release: 'sid', packages: list('podman netavark crun conmon busybox-static') },
   // The oldest and the newest dockerd of Debian; the newest with its own release's libraries, as above.
   docker: { release: 'bookworm', packages: list('docker.io containerd runc busybox-static') },
-  'docker-sid': { release: 'sid', packages: list('docker.io docker-cli containerd runc busybox-static') },
+  'docker-sid': {
+    release: 'sid',
+    packages: list('docker.io docker-cli docker-compose containerd runc busybox-static'),
+  },
   'containerd-sid': {
     release: 'sid',
     packages: list('containerd containernetworking-plugins'),

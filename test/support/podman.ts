@@ -26,7 +26,11 @@ export class PodmanNode implements AsyncDisposable {
   }
 
   static async start(release: 'trixie' | 'sid', vfs: number): Promise<PodmanNode> {
-    const node = await TestNode.start({ pfs: 1, vfs, disks: [`podman-${release}`] });
+    return PodmanNode.on(await TestNode.start({ pfs: 1, vfs, disks: [`podman-${release}`] }));
+  }
+
+  /** A node that is there, with podman's disk. */
+  static async on(node: TestNode): Promise<PodmanNode> {
     await makePauseImage(node);
     await node.machine.write('/etc/containers/containers.conf', config);
     await node.machine.write(

@@ -40,7 +40,9 @@ function parseYaml<T>(text: string): T[] {
 }
 
 const yamlFiles = filesIn('deploy', /\.ya?ml$/);
-const manifests = yamlFiles.flatMap((file) =>
+// That of Docker Compose is no manifest; it runs in the lab.
+const manifestFiles = yamlFiles.filter((file) => !file.includes('compose'));
+const manifests = manifestFiles.flatMap((file) =>
   parseYaml<Manifest>(readFileSync(file, 'utf8')).map((manifest) => ({ file, manifest })),
 );
 const ofKind = (kind: string) =>
@@ -133,9 +135,7 @@ describe('deploy/', () => {
 });
 
 test('no file names the host of a registry', () => {
-  const images = manifests.flatMap(({ file }) => [
-    ...readFileSync(file, 'utf8').matchAll(/^\s*image: *(\S+)/gm),
-  ]);
+  const images = yamlFiles.flatMap((file) => [...readFileSync(file, 'utf8').matchAll(/^\s*image: *(\S+)/gm)]);
   const containerfile = readFileSync('deploy/Containerfile', 'utf8');
   const names = [...images.map(([, name]) => name), /^ARG BASE=(.*)$/m.exec(containerfile)?.[1]];
   expect(names.length).toBeGreaterThan(3);
