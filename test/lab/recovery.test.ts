@@ -54,6 +54,26 @@ describe('a pod cannot keep its VF', () => {
     expect(links).not.toContain('evil');
   });
 
+  // As Kata does: it takes the VF from its driver for a virtual machine, and when that goes wrong it stays so.
+  test('on vfio-pci for a virtual machine', async () => {
+    await node.add(pod, named(0));
+    const device = `/sys/bus/pci/devices/${vfPci(0, 0)}`;
+    await node.sh(`modprobe vfio-pci
+      echo vfio-pci > ${device}/driver_override
+      echo ${vfPci(0, 0)} > ${device}/driver/unbind
+      echo ${vfPci(0, 0)} > /sys/bus/pci/drivers_probe
+      [[ $(readlink ${device}/driver) == */vfio-pci ]]
+      sleep 1000 < /dev/vfio/$(basename $(readlink ${device}/iommu_group)) > /dev/null 2>&1 & echo $! > /run/vmm.pid`);
+    const held = await node.cni('DEL', pod, named(0));
+    expect(held.answer).toMatchObject({
+      code: 11,
+      msg: expect.stringMatching(/sleep .* has it open/) as string,
+    });
+    await node.sh('kill $(cat /run/vmm.pid)');
+    await node.del(pod, named(0));
+    await everythingAsBefore();
+  });
+
   test('from an operator either', async () => {
     await node.add(pod, named(0));
     await node.sh(

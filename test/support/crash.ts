@@ -32,6 +32,8 @@ export interface Door {
   readonly detach: (node: TestNode, pod: string, wrapper?: string) => Promise<Ended>;
   /** Its IPAM plugin is host-local, which is killed, too. */
   readonly hasIpam?: true;
+  /** A server: how often its own threads wake it by write() differs, so some of the last points may not come in a second run. */
+  readonly isServer?: true;
   /** How a killed call for pod p is cleaned up after. Each must leave the node as it was before. */
   readonly recoveries: Readonly<Record<string, (node: TestNode) => Promise<void>>>;
 }
@@ -193,6 +195,7 @@ export function describeCrashes(kind: string, door: Door, sampled: number, more:
   ): Promise<string[]> {
     const failures: string[] = [];
     let tried = 0;
+    let missed = 0;
     for (const point of points) {
       const where = `${recovery}, after a kill of the ${point.victim} at ${point.call} ${point.n}`;
       try {
@@ -202,6 +205,11 @@ export function describeCrashes(kind: string, door: Door, sampled: number, more:
         for (let tries = 1; !isKilled && tries < 3; tries++) {
           await detach();
           isKilled = await killed(point);
+        }
+        if (!isKilled && door.isServer) {
+          await mustEnd(door.detach(node, 'p'));
+          missed++;
+          continue;
         }
         if (!isKilled && point.victim === 'plugin') throw new Error('was not killed');
         await door.recoveries[recovery]?.(node);
@@ -220,7 +228,10 @@ export function describeCrashes(kind: string, door: Door, sampled: number, more:
           throw new Error(failures.join('\n'));
       }
     }
-    console.log(`${kind}, ${recovery}: ${tried} of ${points.length} points recovered`);
+    console.log(
+      `${kind}, ${recovery}: ${tried} of ${points.length} points recovered, ${missed} did not come`,
+    );
+    if (missed > points.length / 2) failures.push(`${missed} of ${points.length} points did not come`);
     return failures;
   }
 

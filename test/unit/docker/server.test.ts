@@ -225,7 +225,7 @@ describe('whatever comes, the next call is answered', () => {
     await using driver = await listening();
     const { Err } = await driver.call('CreateNetwork', onCard({ pf: 'e\u001b[31m\n' }));
     expect(Err).toMatch(/\\u001b/);
-    expect(Err).not.toMatch(/[\0-\x1f]/); // eslint-disable-line no-control-regex
+    expect(Err).not.toMatch(/[\0-\x1f]/);
   });
 });
 
