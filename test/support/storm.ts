@@ -290,14 +290,14 @@ export async function storm(
 }
 
 /** "VF POD" for each that is where it should be: in the namespace, by the PCI address that `ip -d` shows, or on vfio-pci. */
-async function whoHasWhich(
+export async function whoHasWhich(
   node: TestNode,
   pods: readonly { name: string; vf: string | undefined; isDpdk: boolean }[],
 ): Promise<Set<string>> {
   const looks = pods.map(({ name, vf, isDpdk }) =>
     isDpdk
       ? `[[ $(readlink /sys/bus/pci/devices/${vf}/driver) == */vfio-pci ]] && echo ${vf} ${name}`
-      : `{ ip -n ${name} -d link show 2> /dev/null || true; } | sed -n "s/.* parentdev \\([0-9a-f:.]*\\).*/\\1 ${name}/p"`,
+      : `{ ip -n ${name} -d link show 2> /dev/null || true; } | sed -n "s|.* parentdev \\([0-9a-f:.]*\\).*|\\1 ${name}|p"`,
   );
   const { stdout } = await node.machine.run(looks.join('\n'));
   return new Set(stdout.split('\n').filter(Boolean));

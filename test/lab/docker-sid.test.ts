@@ -1,0 +1,3 @@
+import { dockerCases } from '../support/docker-cases.ts';
+
+dockerCases('sid');
