@@ -367,8 +367,9 @@ describe('a node that comes from the Go plugin', () => {
       until [ -e /run/taken ]; do sleep 0.05; done`);
     let hasEnded = false;
     const added = node.add('e', stdin(0)).finally(() => (hasEnded = true));
-    // Who waits for a lock is in this list with an arrow.
-    await node.sh(`until grep -q -- '-> FLOCK' /proc/locks; do sleep 0.05; done`);
+    await node.sh(
+      `until pgrep -x sriov; do sleep 0.05; done; sleep 2; [ ! -e /var/lib/cni/sriov/claims/${vfPci(0, 0)}.json ]`,
+    );
     expect(hasEnded).toBe(false);
     await node.sh('touch /run/over');
     await added;
