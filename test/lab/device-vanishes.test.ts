@@ -79,7 +79,7 @@ test.each(
     if (command === 'DEL') await node.add('pod', config);
     const points = await changingPoints(node, (node, pod, wrapper) => call(wrapper ?? ''));
     if (command === 'ADD') await node.del('pod', config);
-    const chosen = isSoak ? points : sample(points, 2, seeded(seed));
+    const chosen = isSoak ? points : sample(points, 1, seeded(seed));
     const failures: string[] = [];
     for (const point of chosen) {
       if (command === 'DEL') await node.add('pod', config);
