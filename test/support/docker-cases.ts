@@ -49,6 +49,9 @@ export function dockerCases(release: DockerRelease): void {
     expect.poll(() => docker.ping(from, to), { timeout: 30_000, interval: 500 }).toBe(3);
 
   const list = () => node.sh('/opt/cni/bin/sriov list');
+  /** The driver learns a container's name when Docker knows it: some seconds after the start. */
+  const untilListed = (pattern: RegExp) =>
+    expect.poll(list, { timeout: 120_000, interval: 1000 }).toMatch(pattern);
   const countIn = (text: string, pattern: RegExp) => [...text.matchAll(pattern)].length;
 
   /** The VFs in a namespace. */
@@ -94,7 +97,7 @@ export function dockerCases(release: DockerRelease): void {
       expect(address).toBe((await node.link('eth0', netns)).address);
       expect(vlan_list).toMatchObject([{ vlan: 100 }]);
     }
-    expect(await list()).toMatch(/container aa \(fast\)/);
+    await untilListed(/container aa \(fast\)/);
     expect(await node.sh('/opt/cni/bin/sriov inspect aa')).toContain(mac);
 
     await node.sh('docker stop -t 0 aa');
@@ -123,6 +126,7 @@ export function dockerCases(release: DockerRelease): void {
     const trusted = await Promise.all([0, 1, 2].map((index) => node.vf(0, index)));
     expect(trusted.filter(({ trust, spoofchk }) => trust && !spoofchk)).toHaveLength(1);
 
+    await untilListed(/container aa .*\n.*container aa .*\n.*container aa /);
     const { code, stderr } = await docker.tryRun('bb', '--network fast');
     expect(code).not.toBe(0);
     expect(stderr).toMatch(/No VF of 0000:01:00\.0 is free: all 3 are in use .*container aa/);
@@ -289,7 +293,8 @@ export function dockerCases(release: DockerRelease): void {
   test('deploy/examples/docker.sh', async () => {
     await node.machine.write('/run/docker.sh', readFileSync('deploy/examples/docker.sh', 'utf8'));
     const output = await node.sh(`PF=${pfPci(0)} IMAGE=pause:1 sh /run/docker.sh`);
-    expect(output).toMatch(/container db \(example\)/);
+    expect(output).toMatch(/attached .*(container db|Docker's endpoint)/);
+    await untilListed(/container db \(example\)/);
     expect(output).toMatch(/inet 10\.11\.0\.\d+\/24/);
     await expectPing(await docker.netns('db'), '10.11.0.80');
     expect(await rates()).toEqual([500, 1000]);
