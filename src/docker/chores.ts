@@ -1,4 +1,5 @@
 import type { Caller } from '../attach/wish.ts';
+import { nowMs } from '../kernel/clock.ts';
 import type { Host } from '../vf/host.ts';
 import { messageOf } from '../attach/failure.ts';
 import { learnNames } from './names.ts';
@@ -18,6 +19,7 @@ export class Chores {
   #isSweepWaiting = false;
   readonly #interval: NodeJS.Timeout;
   #names: NodeJS.Timeout | undefined;
+  #namesDueMs = Infinity;
 
   constructor(host: Host, caller: Caller, api: string) {
     this.#host = host;
@@ -39,10 +41,17 @@ export class Chores {
     });
   }
 
-  /** Docker on a busy machine takes long to start a container: asks again, ever later, until all are known. */
+  /**
+   * Docker on a busy machine takes long to start a container: asks again, ever later, until all are known. A look that is due sooner does for
+   * this one, too, or containers that start all the while would put it off for ever.
+   */
   learnNamesSoon(afterMs = namesMs): void {
+    const dueMs = nowMs() + afterMs;
+    if (dueMs >= this.#namesDueMs) return;
     clearTimeout(this.#names);
+    this.#namesDueMs = dueMs;
     const learn = async () => {
+      this.#namesDueMs = Infinity;
       const areKnown = await learnNames(this.#host, this.#api);
       if (!areKnown && afterMs < everyMs) this.learnNamesSoon(2 * afterMs);
     };
