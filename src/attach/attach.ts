@@ -75,14 +75,8 @@ export async function attach<A extends IpConfig>(
     host.log.debug('phases in ms, until it failed', phases.ms);
     // A plugin that gave no address has none to free, and one that cannot work at all (its daemon is down, the version is not its own) refuses
     // that, too. It may all the same have taken one of two: so it is asked (SPEC.md 1.1.0, section 4).
-    const isUncertain = error instanceof IpamRefused;
-    throw await rollBack(
-      host,
-      isUncertain ? { ...claim, isAddressUncertain: true } : claim,
-      lock,
-      caller,
-      error,
-    );
+    const undone = error instanceof IpamRefused ? { ...claim, isAddressUncertain: true } : claim;
+    throw await rollBack(host, undone, lock, caller, error);
   }
 }
 
@@ -94,12 +88,9 @@ function claimFor<A extends IpConfig>(
   taken: Taken,
   deviceInfoFile: string | undefined,
 ): PodClaim {
-  const record = recordOf(host, wish, taken);
   return {
     version: 1,
     phase: 'adding',
-    since: record.since,
-    vf: record.vf,
     owner: {
       network: wish.network,
       containerId: attachment.containerId,
@@ -112,9 +103,7 @@ function claimFor<A extends IpConfig>(
     podIfname: wish.podIfname,
     deviceInfoFile,
     request: { ...request, config: savedConfig(request.config) },
-    dpdk: record.dpdk,
-    asked: record.asked,
-    original: record.original,
+    ...recordOf(host, wish, taken),
   };
 }
 

@@ -1,6 +1,7 @@
 import { type DpdkWish, isUserspaceDriver, wrongKind } from '../dpdk/driver.ts';
 import type { FileLock } from '../kernel/files.ts';
-import { awaitVf, listClaims, lockVf, readClaimOrLog } from '../vf/claims.ts';
+import { listClaims, readClaimOrLog } from '../vf/claims.ts';
+import { awaitVf, lockVf } from '../vf/vf-lock.ts';
 import { describeHolders, holdersOf } from '../vf/users.ts';
 import type { Host } from '../vf/host.ts';
 import {

@@ -2,11 +2,11 @@ import {
   type Claim,
   LaterClaim,
   listClaims,
-  lockVf,
   readClaim,
   readClaimOrLog,
   sweepUnfinished,
 } from '../vf/claims.ts';
+import { lockVf } from '../vf/vf-lock.ts';
 import type { Host } from '../vf/host.ts';
 import { ownerName } from '../vf/owner.ts';
 import { messageOf, StillHeld } from './failure.ts';

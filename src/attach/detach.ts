@@ -1,4 +1,5 @@
-import { type Claim, findClaims, isOf, lockVf, readClaim } from '../vf/claims.ts';
+import { type Claim, findClaims, isOf, readClaim } from '../vf/claims.ts';
+import { lockVf } from '../vf/vf-lock.ts';
 import type { FileLock } from '../kernel/files.ts';
 import type { Host } from '../vf/host.ts';
 import { Failure, messageOf } from './failure.ts';

@@ -13,7 +13,7 @@ import { type Claim, isUserspace } from '../vf/claims.ts';
 import type { Host } from '../vf/host.ts';
 import { type Vf, vfName } from '../vf/inventory.ts';
 import { awaitOnHost, findInPod, findOnHost, moveToHost } from '../vf/netdev.ts';
-import { placeOf } from '../vf/owner.ts';
+import { ifnameThere, placeOf } from '../vf/owner.ts';
 import { describeHolders, holdersOf } from '../vf/users.ts';
 import { StillHeld } from './failure.ts';
 import { openPodOf } from './pod.ts';
@@ -25,8 +25,7 @@ export async function leavePod(host: Host, claim: Claim, vf: Vf, { netns }: Call
   if (!netdev || vf.driver === undefined) return;
   if (claim.dpdk) refuseHeld(host, vf);
   using pod = openPodOf(claim, netns);
-  const inPod =
-    pod && (await findInPod(pod, vf.pci, claim.version === 1 ? claim.podIfname : claim.hostIfname));
+  const inPod = pod && (await findInPod(pod, vf.pci, ifnameThere(claim)));
   if (pod && inPod) {
     const fields = { vf: vf.pci, hostIfname: netdev.ifname };
     const name = await host.log.change('netdev moved back to the host', fields, () =>

@@ -2,7 +2,7 @@ import type { Phases } from '../kernel/log.ts';
 import { nowMs } from '../kernel/clock.ts';
 import { type EndpointClaim, writeClaim } from '../vf/claims.ts';
 import type { Host } from '../vf/host.ts';
-import { dressForLoan, lentName } from '../vf/netdev.ts';
+import { dressForLoan, lentName } from '../vf/loan.ts';
 import { makeReady, recordOf, rollBack, takeDevice } from './ready.ts';
 import type { Caller, Wish } from './wish.ts';
 
@@ -14,22 +14,16 @@ export interface LoanOrder {
   readonly caller: Caller;
 }
 
-/** What was lent. */
-export interface Lent {
-  readonly claim: EndpointClaim;
-  /** The MAC that it goes by, as far as the kernel knows one. */
-  readonly mac: string | undefined;
-}
-
 /**
  * Makes a VF ready on the host, under a name of its own, for somebody else to move it into a container: attach() without what comes after the
  * device is ready. Undone by release(), as that is, and by the same function where it fails.
+ * @returns the MAC that it goes by, as far as the kernel knows one
  */
 export async function lend(
   host: Host,
   { owner, wish, join, caller }: LoanOrder,
   phases: Phases,
-): Promise<Lent> {
+): Promise<string | undefined> {
   using taken = await takeDevice(host, wish, owner.endpointId, undefined, caller, phases);
   const { vf, lock, plan } = taken;
   const claim: EndpointClaim = {
@@ -52,9 +46,8 @@ export async function lend(
       );
     }
     phases.end('device');
-    const lent: EndpointClaim = { ...claim, phase: 'lent', phaseMs: nowMs(), times: phases.ms };
-    writeClaim(host, lent, false);
-    return { claim: lent, mac: netdev?.mac ?? plan.wanted.mac };
+    writeClaim(host, { ...claim, phase: 'lent', phaseMs: nowMs(), times: phases.ms }, false);
+    return netdev?.mac ?? plan.wanted.mac;
   } catch (error) {
     throw await rollBack(host, claim, lock, caller, error);
   }

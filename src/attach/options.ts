@@ -1,7 +1,7 @@
 import { userspaceDrivers } from '../dpdk/driver.ts';
 import { quoted } from '../kernel/printable.ts';
 import { Failure } from './failure.ts';
-import { askedBy, conflictsOf, type Key, keys, type Values } from './keys.ts';
+import { askedBy, conflictsOf, type Key, keys, parseMac, type Values } from './keys.ts';
 import { meantWord } from './spelling.ts';
 import type { Device, Wish } from './wish.ts';
 
@@ -41,6 +41,30 @@ export function parseBoolean(text: string): boolean | undefined {
   const word = text.toLowerCase();
   return yes.includes(word) ? true : no.includes(word) ? false : undefined;
 }
+
+/** An option that a door's user has given wrongly. */
+export function refusedOption(name: string, value: string, problem: string): Failure {
+  return new Failure('bad wish', `Invalid options: "${name}": ${quoted(value)} is not allowed: ${problem}`);
+}
+
+/** Whether the network's router is to be a container's default route: "gateway=none" says no. @throws Failure `bad wish` */
+export function wantsGateway(text: string | undefined): boolean {
+  if (text === undefined) return true;
+  if (text === 'none') return false;
+  throw refusedOption('gateway', text, 'it can only be none: --gateway sets the address');
+}
+
+/** The MAC that a container's user has given. @throws Failure `bad wish` */
+export function givenMac(text: string | null | undefined): string | undefined {
+  if (!text) return undefined;
+  const mac = parseMac(text);
+  if (mac !== undefined) return mac;
+  throw new Failure('bad wish', `MAC ${quoted(text)} is not allowed: it must be a unicast MAC address`);
+}
+
+/** What both doors for containers say of `-p`. */
+export const noPublishedPorts =
+  'published ports have no effect on a VF: its traffic does not pass through the host';
 
 /** Collects everything that is wrong, so that an author mends it in one go. */
 class Problems {

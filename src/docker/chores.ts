@@ -3,7 +3,7 @@ import { nowMs } from '../kernel/clock.ts';
 import type { Host } from '../vf/host.ts';
 import { messageOf } from '../attach/failure.ts';
 import { learnNames } from './names.ts';
-import { sweep } from './sweep.ts';
+import { giveBackForgotten } from './forgotten.ts';
 
 /** How often is looked for VFs that Docker has forgotten. */
 const everyMs = 60_000;
@@ -37,7 +37,7 @@ export class Chores {
     this.#isSweepWaiting = true;
     this.#do('sweep', async () => {
       this.#isSweepWaiting = false;
-      await sweep(this.#host, this.#caller);
+      await giveBackForgotten(this.#host, this.#caller);
     });
   }
 

@@ -1,9 +1,7 @@
 import { Failure } from '../attach/failure.ts';
-import { parseMac } from '../attach/keys.ts';
-import { type Options, parseOptions } from '../attach/options.ts';
+import { givenMac, type Options, parseOptions, refusedOption, wantsGateway } from '../attach/options.ts';
 import type { Wish } from '../attach/wish.ts';
 import { isIfname } from '../kernel/link.ts';
-import { quoted } from '../kernel/printable.ts';
 import type { EndpointClaim } from '../vf/claims.ts';
 import type { Network } from './networks.ts';
 import type { EndpointCall } from './protocol.ts';
@@ -29,7 +27,7 @@ export function wishOfEndpoint(network: Network, { Interface, Options }: Endpoin
   const given = Object.entries(Options ?? {}).flatMap(([name, value]) =>
     typeof value === 'string' ? [[name, value] as const] : [],
   );
-  return wishOf(network, Object.fromEntries(given), Interface?.MacAddress ?? undefined);
+  return wishOf(network, Object.fromEntries(given), Interface?.MacAddress);
 }
 
 /** Docker's own options are no concern of ours, but for the MTU. */
@@ -39,7 +37,7 @@ function withoutDockers(options: Options): Options {
   return Object.fromEntries(Object.entries(options).filter(([name]) => isOurs(name)));
 }
 
-function wishOf(network: Network, ofEndpoint: Options, givenMac: string | undefined): EndpointWish {
+function wishOf(network: Network, ofEndpoint: Options, macAddress: string | null | undefined): EndpointWish {
   const layers = [withoutDockers(network.options), withoutDockers(ofEndpoint)];
   const { wish, own } = parseOptions(layers, ownNames);
   if (!wish.device)
@@ -50,7 +48,7 @@ function wishOf(network: Network, ofEndpoint: Options, givenMac: string | undefi
   return {
     wish: {
       ...wish,
-      settings: { ...wish.settings, mac: macOf(givenMac) ?? wish.settings.mac },
+      settings: { ...wish.settings, mac: givenMac(macAddress) ?? wish.settings.mac },
       network: network.id,
       podIfname: '',
       deviceInfoFile: undefined,
@@ -63,31 +61,12 @@ function wishOf(network: Network, ofEndpoint: Options, givenMac: string | undefi
   };
 }
 
-/** @throws Failure `bad wish` */
-function macOf(text: string | undefined): string | undefined {
-  if (!text) return undefined;
-  const mac = parseMac(text);
-  if (mac !== undefined) return mac;
-  throw new Failure('bad wish', `MAC ${quoted(text)} is not allowed: it must be a unicast MAC address`);
-}
-
 /** Docker puts a number behind it. @throws Failure `bad wish` */
 function prefixOf(text = usualPrefix): string {
   if (text !== '' && isIfname(`${text}999`) && !/\d$/.test(text)) return text;
-  throw refused(
+  throw refusedOption(
     'prefix',
     text,
     'at most 12 characters that can begin an interface name, the last one no digit',
   );
-}
-
-/** @throws Failure `bad wish` */
-export function wantsGateway(text: string | undefined): boolean {
-  if (text === undefined) return true;
-  if (text === 'none') return false;
-  throw refused('gateway', text, 'it can only be none: --gateway sets the address');
-}
-
-function refused(name: string, value: string, problem: string): Failure {
-  return new Failure('bad wish', `Invalid options: "${name}": ${quoted(value)} is not allowed: ${problem}`);
 }

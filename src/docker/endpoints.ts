@@ -1,26 +1,22 @@
 import { Failure } from '../attach/failure.ts';
 import { lend } from '../attach/lend.ts';
 import { release } from '../attach/release.ts';
+import { noPublishedPorts } from '../attach/options.ts';
 import type { Caller } from '../attach/wish.ts';
 import { nowMs, uptimeMs } from '../kernel/clock.ts';
 import { Errno, isErrno, NotANetns } from '../kernel/errno.ts';
 import type { FileLock } from '../kernel/files.ts';
 import { Phases } from '../kernel/log.ts';
 import { isSameNetns, Netns } from '../kernel/netns.ts';
-import {
-  awaitVf,
-  type EndpointClaim,
-  findEndpointClaims,
-  isUserspace,
-  readClaim,
-  writeClaim,
-} from '../vf/claims.ts';
+import { type EndpointClaim, findEndpointClaims, isUserspace, readClaim, writeClaim } from '../vf/claims.ts';
+import { awaitVf } from '../vf/vf-lock.ts';
 import type { Host } from '../vf/host.ts';
-import { dressForLoan, findOnHost } from '../vf/netdev.ts';
+import { dressForLoan } from '../vf/loan.ts';
+import { findOnHost } from '../vf/netdev.ts';
 import { wishOfEndpoint } from './endpoint-wish.ts';
 import { type Network, readNetwork } from './networks.ts';
 import type { EndpointCall, EndpointName, JoinCall } from './protocol.ts';
-import { sweep } from './sweep.ts';
+import { giveBackForgotten } from './forgotten.ts';
 
 /** The dockerd that calls. */
 export type Dockerd = EndpointClaim['owner']['dockerd'];
@@ -46,11 +42,10 @@ export async function createEndpoint(
   });
   if (again) return again;
   // A container that died with dockerd, and starts again with its MAC, would find that in use.
-  if (wish.settings.mac !== undefined) await sweep(host, caller);
+  if (wish.settings.mac !== undefined) await giveBackForgotten(host, caller);
   phases.end('request');
   const owner = { kind: 'docker' as const, network, endpointId, bootId: host.bootId, dockerd };
-  const { mac } = await lend(host, { owner, wish, join, caller }, phases);
-  return answer(call, mac);
+  return answer(call, await lend(host, { owner, wish, join, caller }, phases));
 }
 
 /** A field that was given must not come back; a MAC that was not is worth telling, since Docker 28 announces the addresses only with one. */
@@ -65,8 +60,7 @@ async function macOf(host: Host, claim: EndpointClaim): Promise<string | undefin
 
 function warnOfIgnored(host: Host, { Options }: EndpointCall): void {
   const ports = Options?.['com.docker.network.portmap'];
-  if (Array.isArray(ports) && ports.length > 0)
-    host.log.warning('published ports have no effect on a VF: its traffic does not pass through the host');
+  if (Array.isArray(ports) && ports.length > 0) host.log.warning(noPublishedPorts);
   if (Options?.['com.docker.network.endpoint.ifname'] !== undefined)
     host.log.warning(
       "an interface's name in the container has no effect: Docker tells only its own bridge driver",

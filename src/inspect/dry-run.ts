@@ -22,7 +22,8 @@ import { candidates, type Pool } from '../vf/pool.ts';
 import { changes, type VfSettings } from '../vf/settings.ts';
 import { type Flags, type Outcome, wrongUsage } from './usage.ts';
 import { type Config, parseNetwork } from './network.ts';
-import { type Device, nickname, survey } from './survey.ts';
+import { type Device, survey } from './survey.ts';
+import { nickname } from './device-owner.ts';
 import { paint, printableLines, type Style } from './table.ts';
 
 interface Refusal {

@@ -4,15 +4,17 @@ import { FileLock, modifiedMs } from '../kernel/files.ts';
 import { type HeldNetns, type Holder, holdersOfDevices, listNetns } from '../kernel/holders.ts';
 import { getLinkWithVfs, IFF_UP, type Link } from '../kernel/link.ts';
 import { Netns } from '../kernel/netns.ts';
-import { type Claim, listClaims, lockPath, readClaim, UnreadableClaim } from '../vf/claims.ts';
+import { type Claim, listClaims, readClaim, UnreadableClaim } from '../vf/claims.ts';
+import { lockPath } from '../vf/vf-lock.ts';
 import { describeHolders, holdersOf, userDevices } from '../vf/users.ts';
 import type { Host } from '../vf/host.ts';
 import { listPfs, listVfs, type Pf, type Vf, wholePf } from '../vf/inventory.ts';
 import { findInPod, findOnHost } from '../vf/netdev.ts';
-import { placeOf } from '../vf/owner.ts';
+import { ifnameThere, placeOf } from '../vf/owner.ts';
 import { hostUse } from '../vf/pool.ts';
 import { settingsOf, type VfSettings } from '../vf/settings.ts';
 import { standingOf } from '../attach/standing.ts';
+import { type DeviceOwner, goOwner, ownerOf, unknownGoOwner } from './device-owner.ts';
 
 /**
  * - free: an ADD can take it
@@ -40,28 +42,6 @@ export type State =
   | 'gone'
   | 'up'
   | 'down';
-
-/** Whose a VF is. */
-export interface DeviceOwner {
-  /** NAMESPACE/NAME, where the runtime told it. */
-  readonly pod: string | undefined;
-  /** What its user calls the container, where it has a name. */
-  readonly containerName?: string | undefined;
-  readonly containerId: string | undefined;
-  /** Docker's endpoint. */
-  readonly endpointId?: string | undefined;
-  /** Name of the interface in the pod. */
-  readonly ifname: string | undefined;
-  readonly network: string | undefined;
-  readonly netns: string;
-  /** Whose record says so: ours, or the Go plugin's. */
-  readonly by: 'sriov' | 'Go plugin';
-}
-
-/** The shortest name by which an operator knows the owner. */
-export function nickname(owner: DeviceOwner | undefined): string | undefined {
-  return owner?.pod ?? owner?.containerName ?? owner?.containerId ?? owner?.endpointId;
-}
 
 /** A PF or VF of this host with all that is known about it. */
 export interface Device {
@@ -166,9 +146,8 @@ async function claimed(
   const { state, why } = await standing(host, claim);
   const path = placeOf(claim);
   const inode = 'kind' in claim.owner ? claim.owner.sandbox?.inode : claim.owner.netns.inode;
-  const ifname = claim.version === 1 ? claim.podIfname : claim.hostIfname;
   const isThere = state === 'attached' && path !== '';
-  const inPod = isThere ? await linkIn(path, nobodys.vf.pci, ifname) : undefined;
+  const inPod = isThere ? await linkIn(path, nobodys.vf.pci, ifnameThere(claim)) : undefined;
   const keeper = state === 'held' ? netnses().find((held) => held.inode === inode) : undefined;
   return {
     ...nobodys,
@@ -200,18 +179,6 @@ async function inGoPod(nobodys: Device, made: GoAttachment | undefined, netns: s
   };
 }
 
-const unknownGoOwner = {
-  pod: undefined,
-  containerId: undefined,
-  containerName: undefined,
-  network: undefined,
-  by: 'Go plugin',
-} as const;
-
-function goOwner({ containerId, ifname, network }: GoAttachment, netns: string): DeviceOwner {
-  return { ...unknownGoOwner, containerId, ifname, network, netns };
-}
-
 /** What is with a device on which nobody has a claim. */
 async function unclaimedUse(
   host: Host,
@@ -240,19 +207,6 @@ async function unclaimedUse(
 
 function pfUse({ numVfs, totalVfs }: Pf): string {
   return `${numVfs} of ${totalVfs} VFs`;
-}
-
-function ownerOf(claim: Claim): DeviceOwner {
-  const { owner } = claim;
-  const netns = placeOf(claim);
-  if ('kind' in owner) {
-    const { network, networkName = network, container, endpointId } = owner;
-    const whose = { containerName: container?.name, containerId: container?.id, endpointId };
-    return { pod: undefined, ...whose, network: networkName, netns, ifname: undefined, by: 'sriov' };
-  }
-  const { pod, containerName, containerId, network } = owner;
-  const ifname = claim.version === 1 ? claim.podIfname : undefined;
-  return { pod, containerName, containerId, network, netns, ifname, by: 'sriov' };
 }
 
 function claimOn(host: Host, pci: string): Claim | UnreadableClaim | undefined {

@@ -1,12 +1,14 @@
 import { nowMs } from '../kernel/clock.ts';
 import { errnoName, errnoOf, Errno } from '../kernel/errno.ts';
 import type { FileLock } from '../kernel/files.ts';
-import { lockVf, readClaim } from '../vf/claims.ts';
+import { readClaim } from '../vf/claims.ts';
+import { lockVf } from '../vf/vf-lock.ts';
 import type { Host } from '../vf/host.ts';
 import { devicePath, findPf, listVfs, NotUsable, type Pf, pfName } from '../vf/inventory.ts';
 import { type Flags, type Outcome, wrongUsage } from './usage.ts';
 import { formatList, toJson } from './list.ts';
-import { type Device, nickname, survey } from './survey.ts';
+import { type Device, survey } from './survey.ts';
+import { nickname } from './device-owner.ts';
 import { paint } from './table.ts';
 
 /** `sriov vfs PF [N]`: shows the VFs of a PF, or makes so many. */

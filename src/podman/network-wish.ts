@@ -1,7 +1,13 @@
 import { Failure } from '../attach/failure.ts';
 import { quoted } from '../kernel/printable.ts';
-import { parseMac } from '../attach/keys.ts';
-import { parseBoolean, parseOptions, type Understood } from '../attach/options.ts';
+import {
+  givenMac,
+  parseBoolean,
+  parseOptions,
+  refusedOption,
+  type Understood,
+  wantsGateway,
+} from '../attach/options.ts';
 import type { Wish } from '../attach/wish.ts';
 import { isIfname } from '../kernel/link.ts';
 import { usualMetric } from './given-addresses.ts';
@@ -30,13 +36,13 @@ export function wishOfCall({ network, network_options, container_name }: Call): 
       'bad wish',
       `Interface name ${quoted(ifname)} is not allowed: at most 15 characters, none of / : and white space`,
     );
-  return wishOf(network, options ?? {}, mac ?? undefined, ifname, container_name);
+  return wishOf(network, options ?? {}, mac, ifname, container_name);
 }
 
 function wishOf(
   network: Network,
   containerOptions: Readonly<Record<string, string>>,
-  staticMac: string | undefined,
+  staticMac: string | null | undefined,
   podIfname: string,
   containerName: string | undefined,
 ): NetworkWish {
@@ -58,7 +64,7 @@ function wishOf(
   return {
     wish: {
       ...wish,
-      settings: { ...wish.settings, mac: macOf(staticMac) ?? wish.settings.mac },
+      settings: { ...wish.settings, mac: givenMac(staticMac) ?? wish.settings.mac },
       network: name,
       podIfname,
       deviceInfoFile: undefined,
@@ -80,23 +86,10 @@ function routersGive({ internal, subnets }: Network): Wish['routersGive'] {
 }
 
 /** @throws Failure `bad wish` */
-function macOf(text: string | undefined): string | undefined {
-  if (!text) return undefined;
-  const mac = parseMac(text);
-  if (mac !== undefined) return mac;
-  throw new Failure('bad wish', `MAC ${quoted(text)} is not allowed: it must be a unicast MAC address`);
-}
-
-/** @throws Failure `bad wish` */
 function defaultMetricOf(own: Understood['own']): number | undefined {
-  const [metric = String(usualMetric), without = 'no', gateway = ''] = ownNames.map((name) => own.get(name));
-  const refuse = (name: string, value: string, problem: string) => {
-    throw new Failure('bad wish', `Invalid options: "${name}": ${quoted(value)} is not allowed: ${problem}`);
-  };
-  if (!/^\d{1,9}$/.test(metric)) refuse('metric', metric, 'must be a whole number from 0');
+  const [metric = String(usualMetric), without = 'no', gateway] = ownNames.map((name) => own.get(name));
+  if (!/^\d{1,9}$/.test(metric)) throw refusedOption('metric', metric, 'must be a whole number from 0');
   const isWithout = parseBoolean(without);
-  if (isWithout === undefined) refuse('no_default_route', without, 'must be true or false');
-  if (own.has('gateway') && gateway !== 'none')
-    refuse('gateway', gateway, 'it can only be none: --gateway sets the address');
-  return isWithout || gateway === 'none' ? undefined : Number(metric);
+  if (isWithout === undefined) throw refusedOption('no_default_route', without, 'must be true or false');
+  return wantsGateway(gateway) && !isWithout ? Number(metric) : undefined;
 }

@@ -1,5 +1,6 @@
 import { attach, type Attached } from '../attach/attach.ts';
 import { giveBackEarlier } from '../attach/earlier.ts';
+import { noPublishedPorts } from '../attach/options.ts';
 import { openPodFor } from '../attach/pod.ts';
 import type { AddressSource, Attachment, Caller } from '../attach/wish.ts';
 import { Phases } from '../kernel/log.ts';
@@ -16,10 +17,7 @@ export async function setup(host: Host, netns: string, call: Call, caller: Calle
   const { wish, defaultMetric } = wishOfCall(call);
   const config = givenAddresses(call.network, call.network_options.static_ips ?? [], defaultMetric);
   const attachment = attachmentOf(netns, call);
-  if (call.port_mappings?.length)
-    host.log.warning('published ports have no effect on a VF: its traffic does not pass through the host', {
-      network: wish.network,
-    });
+  if (call.port_mappings?.length) host.log.warning(noPublishedPorts, { network: wish.network });
   {
     using pod = openPodFor(host, netns);
     await giveBackEarlier(host, attachment, pod, caller);

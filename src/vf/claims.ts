@@ -1,7 +1,6 @@
 import * as z from 'zod/mini';
-import { nowMs } from '../kernel/clock.ts';
 import {
-  FileLock,
+  type FileLock,
   listFolder,
   makeFolder,
   moveFile,
@@ -12,6 +11,7 @@ import {
 } from '../kernel/files.ts';
 import { parseJson } from '../kernel/json.ts';
 import type { Host } from './host.ts';
+import { lockVf } from './vf-lock.ts';
 
 const settings = z.object({
   mac: z.optional(z.string()),
@@ -137,46 +137,8 @@ export function isUserspace({ dpdk, original }: Claim): boolean {
   return dpdk !== undefined && (dpdk.driver !== original.driver || original.netdev === undefined);
 }
 
-/** How long another process may keep a VF: an ADD can wait for a DHCP server. */
-const lockTimeoutMs = 60_000;
-
 function claimPath(host: Host, pci: string): string {
   return `${host.stateDir}/claims/${pci}.json`;
-}
-
-/**
- * Takes the lock of a VF. It lies where the Go plugin has its own, so that both exclude each other on a node that changes from one to
- * the other. Its file stays; the time of its last change is when the VF was last given back.
- * @returns undefined if somebody else kept it for timeoutMs
- */
-export function lockVf(host: Host, pci: string, timeoutMs = lockTimeoutMs): FileLock | undefined {
-  makeFolder(`${host.stateDir}/pci/vf_lock`);
-  return FileLock.take(lockPath(host, pci), timeoutMs);
-}
-
-/** How often a lock is tried that somebody else has. */
-const lockPauseMs = 10;
-
-/**
- * Like {@link lockVf}, for where several calls run beside each other in one process: who waits for a lock lets the others go on, which may
- * have it.
- */
-export async function awaitVf(
-  host: Host,
-  pci: string,
-  timeoutMs = lockTimeoutMs,
-): Promise<FileLock | undefined> {
-  const deadline = nowMs() + timeoutMs;
-  for (;;) {
-    const lock = lockVf(host, pci, 0);
-    if (lock || nowMs() > deadline) return lock;
-    await new Promise((resolve) => setTimeout(resolve, lockPauseMs));
-  }
-}
-
-/** Path of a VF's lock file, whose last change is when the VF was last given back. */
-export function lockPath(host: Host, pci: string): string {
-  return `${host.stateDir}/pci/vf_lock/${pci}.lock`;
 }
 
 /** A claim whose file cannot be read as one. */

@@ -116,34 +116,6 @@ export async function moveIntoPod(
   return inPod;
 }
 
-/**
- * The name that a netdev has on the host while it is lent: Docker moves it without renaming it first, so that it must be nobody's in any
- * container. "v0110_0" for 0000:01:10.0, with the PCI domain before that where it is another one.
- */
-export function lentName(pci: string): string {
-  const [domain = '', bus = '', slot = ''] = pci.split(':');
-  return `v${domain === '0000' ? '' : domain}${bus}${slot.replace('.', '_')}`;
-}
-
-/** Takes the netdev down, and gives it the name and MTU that it is lent with. */
-export async function dressForLoan(
-  host: Host,
-  link: Link,
-  ifname: string,
-  mtu: number | undefined,
-): Promise<void> {
-  const { rtnl } = host.netns;
-  // First and alone: before Linux 6.2 a link that is up cannot be renamed, and flags are the last that one message changes.
-  if (link.flags & (IFF_UP | IFF_PROMISC | IFF_ALLMULTI))
-    await setLink(rtnl, `take ${link.ifname} down`, link.ifindex, {
-      clearFlags: IFF_UP | IFF_PROMISC | IFF_ALLMULTI,
-    });
-  await setLink(rtnl, `rename ${link.ifname} to ${ifname}`, link.ifindex, {
-    ifname: ifname === link.ifname ? undefined : ifname,
-    mtu: mtu === link.mtu ? undefined : mtu,
-  });
-}
-
 /** A pattern for the kernel, which puts the lowest free number into it (dev_alloc_name). */
 const anyName = 'dev%d';
 

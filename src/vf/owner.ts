@@ -29,3 +29,8 @@ export function ownerFields({ owner }: Claim): Fields {
 export function placeOf({ owner }: Claim): string {
   return 'kind' in owner ? (owner.sandbox?.path ?? '') : owner.netns.path;
 }
+
+/** What its netdev is called there, or was when it was put there: Docker numbers interfaces itself, and tells nobody. */
+export function ifnameThere(claim: Claim): string {
+  return claim.version === 1 ? claim.podIfname : claim.hostIfname;
+}

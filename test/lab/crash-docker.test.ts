@@ -1,17 +1,7 @@
 import { resolve } from 'node:path';
 import { describe, expect } from 'vitest';
-import { type Door, describeCrashes, mustEnd } from '../support/crash.ts';
-import { type TestNode, vfPci } from '../support/node.ts';
-
-const options = {
-  deviceID: vfPci(0, 0),
-  vlan: '100',
-  vlanQoS: '3',
-  spoofchk: 'off',
-  trust: 'on',
-  max_tx_rate: '200',
-  mtu: '1400',
-};
+import { commonOptions as options, type Door, describeCrashes, mustEnd } from '../support/crash.ts';
+import type { TestNode } from '../support/node.ts';
 
 const NetworkID = 'a'.repeat(64);
 const lentName = 'v0110_0';

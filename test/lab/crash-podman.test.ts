@@ -1,16 +1,6 @@
 import { describe, expect } from 'vitest';
-import { type Door, describeCrashes, mustEnd } from '../support/crash.ts';
-import { type TestNode, vfPci } from '../support/node.ts';
-
-const options = {
-  deviceID: vfPci(0, 0),
-  vlan: '100',
-  vlanQoS: '3',
-  spoofchk: 'off',
-  trust: 'on',
-  max_tx_rate: '200',
-  mtu: '1400',
-};
+import { commonOptions as options, type Door, describeCrashes, mustEnd } from '../support/crash.ts';
+import type { TestNode } from '../support/node.ts';
 
 /** What netavark sends for a container. */
 const stdin = (container: string) =>

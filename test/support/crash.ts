@@ -18,6 +18,17 @@ export const common = {
   ipam: hostLocal('10.1.0.0/24'),
 };
 
+/** The same as far as options of Docker's and Podman's networks say it: their addresses and MACs come from elsewhere. */
+export const commonOptions = {
+  deviceID: common.deviceID,
+  vlan: '100',
+  vlanQoS: '3',
+  spoofchk: 'off',
+  trust: 'on',
+  max_tx_rate: '200',
+  mtu: '1400',
+};
+
 type Config = typeof common & { dpdk?: true };
 
 /** How a call ended. */

@@ -10,8 +10,6 @@ import {
   findClaims,
   LaterClaim,
   listClaims,
-  lockPath,
-  lockVf,
   readClaim,
   removeClaim,
   setAside,
@@ -19,6 +17,7 @@ import {
   UnreadableClaim,
   writeClaim,
 } from '../../../src/vf/claims.ts';
+import { lockPath, lockVf } from '../../../src/vf/vf-lock.ts';
 import type { Host } from '../../../src/vf/host.ts';
 import { temporaryTree } from '../../support/sysfs-tree.ts';
 

@@ -8,7 +8,7 @@ import type { Host } from '../vf/host.ts';
  * Gives back the VFs of Docker's that nobody has any more. Docker forgets endpoints without a word: over a reboot, when it was killed, and
  * whenever this driver was away.
  */
-export async function sweep(host: Host, caller: Caller): Promise<void> {
+export async function giveBackForgotten(host: Host, caller: Caller): Promise<void> {
   sweepUnfinished(host);
   for (const pci of listClaims(host)) {
     try {
