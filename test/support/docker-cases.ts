@@ -235,6 +235,18 @@ export function dockerCases(release: DockerRelease): void {
     await expectPristine();
   });
 
+  test('between Leave and DeleteEndpoint Docker takes the VF back, and nobody else', async () => {
+    await docker.run('aa', '--network fast');
+    const phase = (from: string, to: string) =>
+      node.sh(`sed -i 's/"phase": "${from}"/"phase": "${to}"/' /var/lib/cni/sriov/claims/*.json`);
+    await phase('joined', 'leaving');
+    expect(await node.sh('/opt/cni/bin/sriov gc')).toContain('left alone');
+    expect(await vfsIn(await docker.netns('aa'))).toHaveLength(1);
+    await phase('leaving', 'joined');
+    await docker.remove('aa');
+    await expectPristine();
+  });
+
   test('a VF that Kata left on vfio-pci is back on its own driver', async () => {
     await docker.run('aa', '--network fast');
     const [vf] = await vfsIn(await docker.netns('aa'));

@@ -1,5 +1,6 @@
 import { createServer } from 'node:http';
 import { expect, test } from 'vitest';
+import { Chores } from '../../../src/docker/chores.ts';
 import { learnNames } from '../../../src/docker/names.ts';
 import { Log } from '../../../src/kernel/log.ts';
 import { Netns } from '../../../src/kernel/netns.ts';
@@ -38,16 +39,20 @@ const containers = [
   },
 ];
 
+function hostWith(root: string): Host {
+  const log = new Log('panic');
+  return { sys: new Sysfs(root), netns: Netns.current(), stateDir: root, bootId: 'b', log };
+}
+
+function name(host: Host): string | undefined {
+  const found = readClaim(host, pci);
+  return found && ownerName(found);
+}
+
 /** Learns the names from a Docker that answers so; with `answer` undefined it answers nothing, without an API there is none. */
 async function learnt(answer: string | undefined, status = 200, hasApi = true) {
-  using tree = temporaryTree({ state: { claims: {} } });
-  const host: Host = {
-    sys: new Sysfs(tree.root),
-    netns: Netns.current(),
-    stateDir: `${tree.root}/state`,
-    bootId: 'b',
-    log: new Log('panic'),
-  };
+  using tree = temporaryTree({ claims: {} });
+  const host = hostWith(tree.root);
   writeClaim(host, claim, false);
   const asked: string[] = [];
   const api = `${tree.root}/docker.sock`;
@@ -60,8 +65,7 @@ async function learnt(answer: string | undefined, status = 200, hasApi = true) {
   const areAllKnown = await learnNames(host, api);
   server.close();
   server.closeAllConnections();
-  const [found] = [readClaim(host, pci)];
-  return { areAllKnown, asked, name: found && ownerName(found), found };
+  return { areAllKnown, asked, name: name(host), found: readClaim(host, pci) };
 }
 
 test('the container behind an endpoint is written into its claim', async () => {
@@ -85,9 +89,24 @@ test.each<[string, string | undefined, number, boolean]>([
   expect(found).toEqual(claim);
 });
 
+test('containers that start all the while do not put the question off', async () => {
+  using tree = temporaryTree({ claims: {} });
+  const host = hostWith(tree.root);
+  writeClaim(host, claim, false);
+  const api = `${tree.root}/docker.sock`;
+  const server = createServer((_, response) => response.end(JSON.stringify(containers)));
+  await new Promise<void>((resolve) => server.listen(api, resolve));
+  using chores = new Chores(host, { env: {} }, api);
+  const starting = setInterval(() => chores.learnNamesSoon(), 100);
+  await expect.poll(() => name(host), { timeout: 30_000 }).toBe('container web (c1)');
+  clearInterval(starting);
+  server.close();
+  server.closeAllConnections();
+});
+
 test('a claim that somebody is at work on is left for the next time', async () => {
   using tree = temporaryTree({ claims: {} });
-  const host: Host = { sys: new Sysfs(tree.root), netns: Netns.current(), stateDir: tree.root, bootId: 'b', log: new Log('panic') }; // prettier-ignore
+  const host = hostWith(tree.root);
   writeClaim(host, claim, false);
   const api = `${tree.root}/docker.sock`;
   const server = createServer((_, response) => response.end(JSON.stringify(containers)));
