@@ -6,6 +6,7 @@ import { fetchMissing } from './fetch.ts';
 import { startLab, type LabOptions } from './lab.ts';
 import type { Machine } from './machine.ts';
 import { disks, type Disk } from './packages.ts';
+import type { NicModel } from './qemu.ts';
 
 const usage = `Usage: lab/cli.ts [COMMAND] [OPTIONS]
   shell         a root shell in the lab, on this terminal (the default; reads commands where there is no terminal)
@@ -14,9 +15,11 @@ const usage = `Usage: lab/cli.ts [COMMAND] [OPTIONS]
 Options:
   --arch NAME         the machine's processor, x64 or arm64 (the variable ARCH; else this machine's)
   --pfs N             number of emulated 82576 cards (2)
-  --segments N,N,...  the Ethernet segment of each card (all on one)
+  --virtio-pfs N      number of SR-IOV virtio cards with three VFs (0)
+  --nic MODEL         a NIC without SR-IOV, e1000e or virtio-net-pci; may be repeated
+  --segments N,N,...  the Ethernet segment of each card and NIC (all on one)
   --no-iommu          a machine without IOMMU
-  --no-drivers        leave igb and igbvf unloaded
+  --no-drivers        leave the drivers of all these unloaded
   --disk NAME         also: ${Object.keys(disks).slice(1).join(', ')}; may be repeated
   --file PATH         lies beside the script in its folder; may be repeated
   --executable PATH   what becomes /opt/cni/bin/sriov (the built one that the variable ENGINE
@@ -32,6 +35,8 @@ function commandLine() {
     options: {
       arch: { type: 'string', default: labArch },
       pfs: { type: 'string' },
+      'virtio-pfs': { type: 'string' },
+      nic: { type: 'string', multiple: true, default: [] },
       segments: { type: 'string' },
       iommu: { type: 'boolean' },
       drivers: { type: 'boolean' },
@@ -74,6 +79,8 @@ async function main(): Promise<number> {
     disks: wanted,
     files: Object.fromEntries(paths.map((path) => [`${workFolder}/${basename(path)}`, path])),
     ...(values.pfs !== undefined && { pfs: count(values.pfs) }),
+    nics: values.nic.map(nicModel),
+    ...(values['virtio-pfs'] !== undefined && { virtioPfs: count(values['virtio-pfs']) }),
     ...(values.segments !== undefined && { segments: values.segments.split(',').map(count) }),
     ...(values.iommu !== undefined && { iommu: values.iommu }),
     ...(values.drivers !== undefined && { drivers: values.drivers }),
@@ -98,6 +105,12 @@ function diskName(name: string): Disk {
   if (!Object.hasOwn(disks, name))
     throw new Error(`No disk "${name}": there are ${Object.keys(disks).join(', ')}`);
   return name as Disk;
+}
+
+function nicModel(name: string): NicModel {
+  if (name !== 'e1000e' && name !== 'virtio-net-pci')
+    throw new Error(`No NIC "${name}": there are e1000e and virtio-net-pci`);
+  return name;
 }
 
 function count(text: string): number {

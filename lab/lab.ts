@@ -30,7 +30,7 @@ export interface LabOptions extends Hardware {
   readonly files?: Readonly<Record<string, string>>;
   /** Disks to stack on the base system. */
   readonly disks?: readonly Disk[];
-  /** Whether igb and igbvf are loaded at start (default true). */
+  /** Whether the cards' drivers are loaded at start (default true). */
   readonly drivers?: boolean;
   readonly bootTimeoutMs?: number;
 }
@@ -66,6 +66,7 @@ export async function startLab(options: LabOptions = {}): Promise<Machine> {
   closeSync(log);
   try {
     await machine.booted(bootTimeoutMs);
+    if (drivers) await loadDrivers(machine, options);
   } catch (error) {
     await machine.stop();
     throw error;
@@ -74,6 +75,12 @@ export async function startLab(options: LabOptions = {}): Promise<Machine> {
     for (const path of [job, initrd]) rmSync(path, { force: true });
   }
   return machine;
+}
+
+/** The drivers that the initial RAM file system has not loaded: nothing in the guest does it by itself. */
+async function loadDrivers(machine: Machine, { virtioPfs = 0, nics = [] }: Hardware): Promise<void> {
+  if (virtioPfs > 0 || nics.includes('virtio-net-pci')) await machine.output('modprobe virtio_net');
+  if (nics.includes('e1000e')) await machine.output('modprobe e1000e');
 }
 
 /** Makes the topmost disk: the agent, the executable and the caller's files, at their paths in the guest. */

@@ -10,11 +10,17 @@ export interface Hardware {
   readonly arch?: Arch;
   /** Emulated 82576 cards, one PF and seven VFs each (default 2). */
   readonly pfs?: number;
-  /** The Ethernet segment of each PF, by number: PFs on the same one are wired to each other (default: all on 0). */
+  /** SR-IOV cards of virtio's kind, one PF and three VFs each (default 0). */
+  readonly virtioPfs?: number;
+  /** NICs without SR-IOV, by QEMU's names (default none). */
+  readonly nics?: readonly NicModel[];
+  /** The Ethernet segment of each PF and NIC in this order, by number: those on the same one are wired to each other (default: all on 0). */
   readonly segments?: readonly number[];
   /** An IOMMU with interrupt remapping, which vfio wants (default true). */
   readonly iommu?: boolean;
 }
+
+export type NicModel = 'e1000e' | 'virtio-net-pci';
 
 interface Start {
   readonly files: LabFiles;
@@ -102,7 +108,12 @@ const boards: Readonly<Record<Arch, Board>> = {
 /** The command line of the machine. The kernel kills it when the process that started it is gone, however that ended. */
 export function qemuCommand(start: Start): [string, string[]] {
   const { files, accelerator } = start;
-  const { pfs = 2, segments = [], iommu = true } = start.hardware;
+  const { pfs = 2, virtioPfs = 0, nics = [], segments = [], iommu = true } = start.hardware;
+  const cards: ((slot: Slot) => string[][])[] = [
+    ...Array.from({ length: pfs }, () => igb),
+    ...Array.from({ length: virtioPfs }, () => virtioCard),
+    ...nics.map((model) => (slot: Slot) => nic(model, slot)),
+  ];
   const board = boards[files.arch];
   const isEmulated = accelerator === 'tcg';
   const tree = `${files.host}/tree`;
@@ -126,7 +137,7 @@ export function qemuCommand(start: Start): [string, string[]] {
     ['-accel', isEmulated ? 'tcg,thread=multi' : 'kvm'],
     ['-cpu', isEmulated ? board.processor : 'host'],
     ...(iommu ? board.iommu.options : []),
-    ...Array.from({ length: pfs }, (_, index) => card(index, segments[index] ?? 0)).flat(),
+    ...cards.flatMap((card, index) => inSlot(card, index, segments[index] ?? 0)),
     ...start.disks.flatMap(disk),
     ['-chardev', `file,id=console,path=${escaped(start.consoleLog)},append=on`],
     ['-serial', 'chardev:console'],
@@ -143,14 +154,49 @@ export function qemuCommand(start: Start): [string, string[]] {
   return ['setpriv', ['--pdeathsig', 'KILL', loader, ...loaderArgs]];
 }
 
-/** One PF behind a root port of its own, so that each of its VFs gets an IOMMU group of its own too. */
-function card(index: number, segment: number): string[][] {
-  const mac = `02:00:00:00:${String(index + 1).padStart(2, '0')}:00`;
+/** Where a card is: behind which root port, on which segment. */
+interface Slot {
+  readonly port: string;
+  readonly segment: number;
+  /** The MAC of the card's N-th function. */
+  readonly mac: (n: number) => string;
+}
+
+/** A card behind a root port of its own, so that each of its VFs gets an IOMMU group of its own too. */
+function inSlot(card: (slot: Slot) => string[][], index: number, segment: number): string[][] {
+  const port = `port${index}`;
+  const two = (n: number) => String(n).padStart(2, '0');
+  const mac = (n: number) => `02:00:00:00:${two(index + 1)}:${two(n)}`;
   return [
-    ['-device', `pcie-root-port,id=port${index},bus=pcie.0,chassis=${index + 1},slot=${index + 1}`],
-    ['-netdev', `hubport,id=net${index},hubid=${segment}`],
-    ['-device', `igb,bus=port${index},netdev=net${index},mac=${mac}`],
+    ['-device', `pcie-root-port,id=${port},bus=pcie.0,chassis=${index + 1},slot=${index + 1}`],
+    ...card({ port, segment, mac }),
   ];
+}
+
+function igb({ port, segment, mac }: Slot): string[][] {
+  return [
+    ['-netdev', `hubport,id=${port}net,hubid=${segment}`],
+    ['-device', `igb,bus=${port},netdev=${port}net,mac=${mac(0)}`],
+  ];
+}
+
+function nic(model: NicModel, { port, segment, mac }: Slot): string[][] {
+  return [
+    ['-netdev', `hubport,id=${port}net,hubid=${segment}`],
+    ['-device', `${model},bus=${port},netdev=${port}net,mac=${mac(0)},romfile=`],
+  ];
+}
+
+/** QEMU 11 makes functions of one slot a PF and its VFs; it wants the VFs first. Each has a connection of its own to the segment. */
+function virtioCard({ port, segment, mac }: Slot): string[][] {
+  const fn = (n: number, role: string): string[][] => [
+    ['-netdev', `hubport,id=${port}net${n},hubid=${segment}`],
+    [
+      '-device',
+      `virtio-net-pci,bus=${port},addr=0x0.0x${n},netdev=${port}net${n},mac=${mac(n)},romfile=,${role}`,
+    ],
+  ];
+  return [...[3, 2, 1].flatMap((n) => fn(n, `sriov-pf=${port}pf`)), ...fn(0, `id=${port}pf`)];
 }
 
 function disk(path: string, index: number): string[][] {
