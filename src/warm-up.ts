@@ -14,7 +14,7 @@ const mac = '02:00:00:00:00:01';
 const deviceID = '0000:01:10.0';
 
 const config = {
-  ...{ cniVersion: '1.0.0', name: 'net', type: 'sriov', deviceID },
+  ...{ cniVersion: '1.0.0', name: 'net', type: 'sriov', deviceID, devices: [deviceID] },
   ...{ vlan: 100, vlanQoS: 3, vlanProto: '802.1q', mac, spoofchk: 'on', trust: 'on', link_state: 'auto' },
   ...{
     min_tx_rate: 0,

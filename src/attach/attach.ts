@@ -63,7 +63,7 @@ export async function attach<A extends IpConfig>(
     const output = answer({
       pci: vf.pci,
       link,
-      mac: link?.mac ?? plan.wanted.mac,
+      mac: link?.mac ?? plan.wanted.mac ?? plan.link?.permMac,
       mtu: link?.mtu ?? wish.mtu ?? (plan.link ?? plan.pf)?.mtu,
       addresses,
     });

@@ -6,18 +6,21 @@ import { describeHolders, holdersOf } from '../vf/users.ts';
 import type { Host } from '../vf/host.ts';
 import {
   devicePath,
+  findDevice,
   findPf,
-  findVf,
   howToCreateVfs,
+  isNic,
   NotUsable,
   type Vf,
   vfName,
   wholePf,
 } from '../vf/inventory.ts';
 import { findOnHost } from '../vf/netdev.ts';
+import { nicUse } from '../vf/nic.ts';
 import { ownerName } from '../vf/owner.ts';
-import { candidates, hostUse, pfsOf, type Pool } from '../vf/pool.ts';
+import { candidates, hostUse, pfsOf, type Pool, poolName } from '../vf/pool.ts';
 import { Failure } from './failure.ts';
+import { refusePfSettings } from './netdev-only.ts';
 import { recover } from './recovery.ts';
 import type { Caller, Wish } from './wish.ts';
 
@@ -35,11 +38,12 @@ function chosen(vf: Vf, lock: FileLock): Chosen {
  * Finds the VF that a network asks for and takes its lock; a stale claim on it is released first.
  * @throws Failure `bad wish`; `busy` if it is in use, or all of a pool are; NotUsable
  */
-export async function choose(host: Host, { device, dpdk }: Wish, caller: Caller): Promise<Chosen> {
+export async function choose(host: Host, wish: Wish, caller: Caller): Promise<Chosen> {
+  const { device } = wish;
   switch (device?.kind) {
     case 'vf':
-      if (!host.sys.exists(devicePath(device.pci))) findVf(host.sys, device.pci); // says what is wrong
-      return take(host, device.pci, caller, () => findVf(host.sys, device.pci));
+      if (!host.sys.exists(devicePath(device.pci))) findDevice(host.sys, device.pci); // says what is wrong
+      return take(host, device.pci, caller, () => findDevice(host.sys, device.pci));
     case 'pf': {
       const { pci } = findPf(host.sys, device.pf);
       const pf = await take(host, pci, caller, () => wholePf(findPf(host.sys, device.pf)));
@@ -52,12 +56,12 @@ export async function choose(host: Host, { device, dpdk }: Wish, caller: Caller)
       return pf;
     }
     case 'pool':
-      return takeFree(host, device.pool, dpdk, caller);
+      return takeFree(host, device.pool, wish, caller);
     case undefined:
       throw new Failure(
         'bad wish',
         'Invalid network configuration: it names no device: "deviceID" is the PCI address of a VF, usually put there by Multus from a ' +
-          'device plugin; "pf" takes a free VF of a PF without one',
+          'device plugin; "pf" takes a free VF of a PF without one, and "devices" a free one of a list',
       );
   }
 }
@@ -96,8 +100,10 @@ async function take(host: Host, pci: string, caller: Caller, find: () => Vf): Pr
  * Takes a free VF of a pool. The VF's own lock decides: whoever gets it first has the VF, the others go on to the next one, so there is
  * nothing to wait for. Claimed ones are looked at only when no other is left: their pods may be gone.
  */
-async function takeFree(host: Host, pool: Pool, dpdk: DpdkWish | undefined, caller: Caller): Promise<Chosen> {
+async function takeFree(host: Host, pool: Pool, wish: Wish, caller: Caller): Promise<Chosen> {
+  const { dpdk } = wish;
   const all = candidates(host, pool);
+  refusePfSettings(wish, all);
   const claimed = new Set(listClaims(host));
   const reasons = new Map<string, string>();
   for (const vf of all) {
@@ -130,7 +136,7 @@ async function takeIfFree(
   if (!lock) return 'another process is working on it';
   try {
     await recover(host, pci, lock, caller, poolPatienceMs);
-    const vf = findVf(host.sys, pci); // only now: a recovery may have changed its driver
+    const vf = findDevice(host.sys, pci); // only now: a recovery may have changed its driver
     const why = await unfit(host, pool, dpdk, vf);
     if (why === undefined) return chosen(vf, lock);
     lock[Symbol.dispose]();
@@ -147,8 +153,9 @@ export async function unfit(
   host: Host,
   { drivers }: Pool,
   dpdk: DpdkWish | undefined,
-  { pci, driver }: Vf,
+  vf: Vf,
 ): Promise<string | undefined> {
+  const { pci, driver } = vf;
   const wrong = wrongKind(driver, drivers, dpdk);
   if (wrong !== undefined) return wrong;
   if (isUserspaceDriver(driver)) {
@@ -157,7 +164,8 @@ export async function unfit(
   }
   if (driver === undefined && dpdk) return undefined;
   const link = await findOnHost(host, pci);
-  return link ? hostUse(host, link) : `it has no netdev on the host (driver ${driver ?? 'missing'})`;
+  if (!link) return `it has no netdev on the host (driver ${driver ?? 'missing'})`;
+  return isNic(vf) ? nicUse(host, link) : hostUse(host, link);
 }
 
 /** The error of a pool of which no VF can be taken; reasons by PCI address. */
@@ -167,10 +175,11 @@ export function exhausted(
   all: readonly Vf[],
   reasons: ReadonlyMap<string, string>,
 ): Error {
-  const names = pool.pfs.map(({ pf }) => pf).join(', ');
+  const names = poolName(pool);
   if (all.length > 0) {
     const details = all.map((vf) => `${vfName(vf)}: ${reasons.get(vf.pci)}`).join('\n');
-    return new Failure('busy', `No VF of ${names} is free: all ${all.length} are in use`, details);
+    const none = pool.devices ? `None of ${names}` : `No VF of ${names}`;
+    return new Failure('busy', `${none} is free: all ${all.length} are in use`, details);
   }
   const pfs = pfsOf(host.sys, pool).map(({ pf }) => pf);
   if (pfs.every((pf) => pf.numVfs === 0))

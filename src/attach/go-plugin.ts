@@ -4,7 +4,7 @@ import { type FileLock, readFile } from '../kernel/files.ts';
 import { Netns } from '../kernel/netns.ts';
 import { type PodClaim, readClaimOrLog } from '../vf/claims.ts';
 import type { Host } from '../vf/host.ts';
-import { devicePath, readVf, type Vf } from '../vf/inventory.ts';
+import { netdevNames, readVf, type Vf } from '../vf/inventory.ts';
 import { findInPod, findOnHost, type NetdevState, netdevState } from '../vf/netdev.ts';
 import { Failure, messageOf } from './failure.ts';
 import {
@@ -55,7 +55,7 @@ function hasPassedOn(host: Host, { pci, madeMs }: GoAttachment): boolean {
 export function goLeftovers(host: Host, pci: string): GoAttachment[] {
   if (goPluginNetns(host, pci) !== undefined) return [];
   // Old versions of that plugin kept no record of the namespace: a VF that is not on the host may be in a pod that lives.
-  const isOnHost = host.sys.list(`${devicePath(pci)}/net`).length > 0;
+  const isOnHost = netdevNames(host.sys, pci).length > 0;
   if (recordedNetns(host, pci) === undefined && !isOnHost) return [];
   return listGoAttachments(host).filter((made) => made.pci === pci);
 }

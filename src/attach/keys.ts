@@ -38,6 +38,13 @@ function toPfSelectors(value: string | string[], payload: z.core.ParsePayload): 
   return selectors;
 }
 
+function toAddresses(value: string[], payload: z.core.ParsePayload): string[] {
+  const addresses = value.flatMap((text) => parsePci(text) ?? []);
+  if (addresses.length === 0 || addresses.length < value.length)
+    payload.issues.push({ code: 'custom', input: value });
+  return [...new Set(addresses)];
+}
+
 /** One key of ours: what it may hold, and how a message says so. `mayBeEmpty`: "" means absent, as for the Go plugin. */
 export interface Key {
   readonly schema: z.ZodMiniType;
@@ -68,6 +75,10 @@ export const keys = {
     schema: z.pipe(z.union([z.string(), z.array(z.string())]), z.transform(toPfSelectors)),
     allowed: 'a PF\'s name or PCI address, "ens1f0#0-3,7" for some of its VFs, or a list of these',
     mayBeEmpty: true,
+  },
+  devices: {
+    schema: z.pipe(z.array(z.string()), z.transform(toAddresses)),
+    allowed: 'a list of PCI addresses of VFs or NICs, such as ["0000:02:00.0", "0000:03:00.0"]',
   },
   vf: { schema: z.int().check(z.gte(0), z.lte(65_535)), allowed: 'the index of a VF: a whole number from 0' },
   driver: {
@@ -132,9 +143,12 @@ export function conflictsOf(values: Values): { readonly key: KeyName; readonly p
     if (vlanProto === '802.1ad') refuse('vlanProto', '"vlan" 0 means no VLAN');
   }
   if (min && max && min > max) refuse('min_tx_rate', `it is more than "max_tx_rate": ${max}`);
+  if (values.pf && values.devices)
+    refuse('devices', 'a pool is a list of devices or those of "pf", not both');
   if (values.pf === undefined) {
     if (values.vf !== undefined) refuse('vf', 'it needs "pf"');
-    if (values.driver !== undefined) refuse('driver', 'it needs "pf"');
+    if (values.driver !== undefined && values.devices === undefined)
+      refuse('driver', 'it needs "pf" or "devices"');
   }
   return found;
 }

@@ -132,18 +132,21 @@ function toValue(key: string, text: string): unknown {
     const isOn = text === '' ? undefined : parseBoolean(text);
     return isOn === undefined ? text : isOn ? 'on' : 'off';
   }
-  if (key === 'driver') return text.split(',');
+  if (key === 'driver' || key === 'devices') return text.split(',');
   if (key === 'dpdk') return parseBoolean(text) ?? { driver: text };
   return text;
 }
 
 function deviceOf(values: Values, wholePf: boolean, problems: Problems): Device | undefined {
-  const { deviceID, pf: pfs, vf: index, driver: drivers } = values;
+  const { deviceID, pf: pfs, devices, vf: index, driver: drivers } = values;
   if (!wholePf) {
     if (deviceID !== undefined) return { kind: 'vf', pci: deviceID };
+    if (devices !== undefined) return { kind: 'pool', pool: { pfs: [], devices, drivers } };
     return pfs && { kind: 'pool', pool: { pfs, index, drivers } };
   }
-  const unfit = (['deviceID', 'vf', 'driver', 'dpdk', 'vlan', 'mac'] as const).filter((key) => values[key]);
+  const unfit = (['deviceID', 'devices', 'vf', 'driver', 'dpdk', 'vlan', 'mac'] as const).filter(
+    (key) => values[key],
+  );
   const [only] = pfs ?? [];
   if (unfit.length > 0)
     problems.add('mode', 'passthrough', `a PF that goes into a container takes no ${unfit.join(', ')}`);
@@ -162,7 +165,9 @@ export function parseOptions(layers: readonly Options[], ownNames: readonly stri
   const read = layers.map((options) => readLayer(options, ownNames, problems));
   const given = new Map<string, string>();
   for (const layer of read) {
-    if (layer.given.has('pf')) given.delete('deviceID'); // a container's word over its network's
+    // A container's word over its network's.
+    if (layer.given.has('pf')) for (const other of ['deviceID', 'devices']) given.delete(other);
+    if (layer.given.has('devices')) for (const other of ['deviceID', 'pf', 'vf']) given.delete(other);
     for (const [key, text] of layer.given) given.set(key, text);
   }
   const values: Record<string, unknown> = {};

@@ -4,24 +4,25 @@ import type { Link } from '../kernel/link.ts';
 import { listClaims } from '../vf/claims.ts';
 import { describeHolders, holdersOf } from '../vf/users.ts';
 import type { Host } from '../vf/host.ts';
-import { isWholePf, NotUsable, type Vf, vfName } from '../vf/inventory.ts';
+import { isNic, isWholePf, NotUsable, type Vf, vfName } from '../vf/inventory.ts';
 import { checkMtu, findOnHost } from '../vf/netdev.ts';
 import { ownerName } from '../vf/owner.ts';
 import { ownerOfSameMac, refuseSwitchdev, warnOfDownPf } from '../vf/safety.ts';
 import { awaitSettings, type VfSettings } from '../vf/settings.ts';
 import { Failure } from './failure.ts';
+import { refuseUsed, wantedOnNetdev } from './netdev-only.ts';
 import { wantedSettings, type Wish } from './wish.ts';
 
 /** What a VF is like before the first change, and what an ADD will make of it. */
 export interface Plan {
-  /** With the settings of all its VFs; undefined where the PF itself goes into the pod. */
+  /** With the settings of all its VFs; undefined where no PF programs anything: a PF itself, a NIC, a VF of a PF without such settings. */
   readonly pf: Link | undefined;
   readonly settings: VfSettings;
   /** The VF's netdev; undefined only where userspace is to drive the VF, and no kernel driver does now. */
   readonly link: Link | undefined;
   /** The driver through which a process gets the VF; undefined where its netdev goes into the pod. */
   readonly userspace: UserspaceDriver | undefined;
-  /** What to program on the PF. */
+  /** What to program on the PF, or to set on the netdev. */
   readonly wanted: VfSettings;
 }
 
@@ -31,8 +32,14 @@ export async function makePlan(host: Host, wish: Wish, vf: Vf): Promise<Plan> {
   const link = await findOnHost(host, vf.pci);
   const mayHaveNone = userspace !== undefined && (vf.driver === undefined || vf.driver === userspace);
   if (!link && !mayHaveNone) throw new NotUsable(noNetdev(vf));
-  if (isWholePf(vf)) return { pf: undefined, settings: {}, link, userspace, wanted: {} };
+  const bare = { pf: undefined, settings: {}, link, userspace };
+  if (isWholePf(vf)) return { ...bare, wanted: {} };
+  if (isNic(vf)) {
+    await refuseUsed(host, vf);
+    return { ...bare, wanted: wantedOnNetdev(wish, vf, userspace !== undefined) };
+  }
   const { pf, settings } = await awaitSettings(host.netns.rtnl, vf);
+  if (!pf.vfs) return { ...bare, wanted: wantedOnNetdev(wish, vf, userspace !== undefined) };
   const asked = wantedSettings(wish, settings);
   const wanted = userspace === undefined ? asked : { ...asked, mac: asked.mac ?? macOf(link, settings) };
   return { pf, link, settings, userspace, wanted };

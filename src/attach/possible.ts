@@ -2,10 +2,13 @@ import { isUserspaceDriver, userspaceDriverFor, wrongKind } from '../dpdk/driver
 import { requireIommu } from '../dpdk/iommu.ts';
 import { listClaims, readClaimOrLog } from '../vf/claims.ts';
 import type { Host } from '../vf/host.ts';
-import { findPf, findVf, howToCreateVfs, listPfs, NotUsable, type Vf, wholePf } from '../vf/inventory.ts';
+import { findDevice, findPf, howToCreateVfs, listPfs, NotUsable, type Vf, wholePf } from '../vf/inventory.ts';
+import { findOnHost } from '../vf/netdev.ts';
+import { listNics, nicUse } from '../vf/nic.ts';
 import { candidates, pfsOf } from '../vf/pool.ts';
 import { unfit } from './choose.ts';
 import { Failure } from './failure.ts';
+import { refusePfSettings } from './netdev-only.ts';
 import { makePlan, refuseUnfit } from './plan.ts';
 import type { Wish } from './wish.ts';
 
@@ -13,29 +16,44 @@ import type { Wish } from './wish.ts';
  * Could an attachment ever get a device on this machine? One whose VFs are all in use is no reason to say no.
  * @throws NotUsable, Unsupported
  */
-export function refuseNoDevice(host: Host, { device, dpdk }: Wish): void {
+export async function refuseNoDevice(host: Host, wish: Wish): Promise<void> {
+  const { device, dpdk } = wish;
   switch (device?.kind) {
-    case 'vf':
-      checkKind(host, [findVf(host.sys, device.pci)], dpdk, () => undefined);
+    case 'vf': {
+      const vf = findDevice(host.sys, device.pci);
+      refusePfSettings(wish, [vf]);
+      checkKind(host, [vf], dpdk, () => undefined);
       return;
+    }
     case 'pf':
       pfsOf(host.sys, { pfs: [{ pf: device.pf }] });
       return;
     case 'pool': {
       const pfs = pfsOf(host.sys, device.pool).map(({ pf }) => pf);
       const vfs = candidates(host, device.pool);
+      refusePfSettings(wish, vfs);
       if (vfs.length === 0) throw new NotUsable(`No VF to take: ${pfs.map(howToCreateVfs).join('; ')}`);
       checkKind(host, vfs, dpdk, (driver) => wrongKind(driver, device.pool.drivers, dpdk));
       return;
     }
     case undefined: {
-      // A device plugin chooses later; it needs at least one VF.
+      // A device plugin chooses later; it needs at least one device.
       const pfs = listPfs(host.sys);
-      if (pfs.length === 0) throw new NotUsable('This host has no SR-IOV physical function');
-      if (pfs.every((pf) => pf.numVfs === 0))
-        throw new NotUsable(`No VF to take: ${pfs.map(howToCreateVfs).join('; ')}`);
+      if (pfs.some((pf) => pf.numVfs > 0) || (await hasNic(host))) return;
+      if (pfs.length === 0)
+        throw new NotUsable('This host has no SR-IOV physical function, and no NIC that it could spare');
+      throw new NotUsable(`No VF to take: ${pfs.map(howToCreateVfs).join('; ')}`);
     }
   }
+}
+
+/** Whether there is a NIC that the host does not use itself; one that is in a pod is none of its own. */
+async function hasNic(host: Host): Promise<boolean> {
+  for (const { pci } of listNics(host.sys)) {
+    const link = await findOnHost(host, pci);
+    if (!link || (await nicUse(host, link)) === undefined) return true;
+  }
+  return false;
 }
 
 /** At least one VF must be of the kind that is wanted. @throws NotUsable, Unsupported with the last one's reason */
@@ -73,7 +91,7 @@ function driverWhenFree(host: Host, vf: Vf): string | undefined {
  * @throws Failure `bad wish`; NotUsable, Unsupported
  */
 export async function refuseImpossible(host: Host, wish: Wish): Promise<void> {
-  refuseNoDevice(host, wish);
+  await refuseNoDevice(host, wish);
   const vf = await freeDevice(host, wish);
   if (!vf) return;
   const plan = await makePlan(host, wish, vf);
@@ -89,7 +107,7 @@ async function freeDevice(host: Host, { device, dpdk }: Wish): Promise<Vf | unde
   const isFree = ({ pci }: Vf) => !claimed.includes(pci);
   switch (device?.kind) {
     case 'vf':
-      return [findVf(host.sys, device.pci)].find(isFree);
+      return [findDevice(host.sys, device.pci)].find(isFree);
     case 'pf':
       return [wholePf(findPf(host.sys, device.pf))].find(isFree);
     case 'pool':

@@ -7,8 +7,8 @@ import type { Phases } from '../kernel/log.ts';
 import { driverOverride } from '../kernel/pci-driver.ts';
 import type { Claim } from '../vf/claims.ts';
 import type { Host } from '../vf/host.ts';
-import { NotUsable, type Vf } from '../vf/inventory.ts';
-import { carryMac, netdevState } from '../vf/netdev.ts';
+import { isNic, NotUsable, type Vf } from '../vf/inventory.ts';
+import { carryMac, type NetdevState, netdevState } from '../vf/netdev.ts';
 import { applySettings, flat } from '../vf/settings.ts';
 import { choose } from './choose.ts';
 import { Failure, messageOf } from './failure.ts';
@@ -62,8 +62,14 @@ export function recordOf(
     vf: { pci: vf.pci, index: vf.index, pf: { pci: vf.pf.pci, ifname: vf.pf.ifname } },
     dpdk: driver === undefined ? undefined : { driver, override: driverOverride(host.sys, vf.pci) },
     asked: wanted,
-    original: { driver: vf.driver, settings, netdev: link && netdevState(link) },
+    original: { driver: vf.driver, settings, netdev: link && originalNetdev(vf, link) },
   };
+}
+
+/** The PCI address of a VF says which one it is, but in a NIC's slot there can be another one by the time that it is given back. */
+function originalNetdev(vf: Vf, link: Link): NetdevState {
+  const state = netdevState(link);
+  return isNic(vf) ? { ...state, permMac: link.permMac } : state;
 }
 
 /**

@@ -3,7 +3,8 @@ import { type FileLock, removeFile } from '../kernel/files.ts';
 import { Phases, tenths } from '../kernel/log.ts';
 import { type Claim, type PodClaim, removeClaim, writeClaim } from '../vf/claims.ts';
 import type { Host } from '../vf/host.ts';
-import { isWholePf, readDevice } from '../vf/inventory.ts';
+import { readDevice, standsAlone } from '../vf/inventory.ts';
+import { findOnHost } from '../vf/netdev.ts';
 import { ownerFields } from '../vf/owner.ts';
 import { Failure, isBusy, messageOf } from './failure.ts';
 import { needsInterfaceAtDel } from './ipam-plugin.ts';
@@ -68,7 +69,8 @@ export async function undo(
   const address = independentSteps(host, pci);
 
   // After a reboot the VF is as the boot left it, whatever we know of the one before.
-  const vf = claim.owner.bootId === host.bootId ? readDevice(host.sys, pci) : undefined;
+  const present = claim.owner.bootId === host.bootId ? readDevice(host.sys, pci) : undefined;
+  const vf = present && (await isReplaced(host, claim)) ? undefined : present;
   // What Docker gave, Docker frees.
   const ofPod: PodClaim | undefined = claim.version === 1 ? claim : undefined;
   const isEarly = ofPod !== undefined && needsInterfaceAtDel(ofPod.request);
@@ -83,7 +85,7 @@ export async function undo(
   phases.end('leave');
   const late = isEarly ? undefined : await startAddress();
   if (vf) {
-    if (!isWholePf(vf)) await device.attempt(() => restorePf(host, claim, vf));
+    if (!standsAlone(vf)) await device.attempt(() => restorePf(host, claim, vf));
     phases.end('settings');
     await device.attempt(() => restoreNetdevOf(host, claim, vf));
     if (claim.dpdk) await device.attempt(() => restoreOverride(host, claim));
@@ -102,6 +104,15 @@ export async function undo(
   const message = `VF ${pci} is given back, but its address is not free: ${messageOf(failure)}`;
   const details = failure instanceof Failure ? failure.details : undefined;
   return new Failure('incomplete', message, details, { cause: failure });
+}
+
+/** Whether another NIC is where the claim's was: that one is the host's, and none of it is ours to change. */
+async function isReplaced(host: Host, { vf, original }: Claim): Promise<boolean> {
+  const permMac = original.netdev?.permMac;
+  const now = permMac === undefined ? undefined : (await findOnHost(host, vf.pci))?.permMac;
+  if (now === undefined || now === permMac) return false;
+  host.log.warning('another NIC is in its place', { vf: vf.pci, mac: permMac, newMac: now });
+  return true;
 }
 
 /** Steps of which each is tried, whatever became of the ones before, and what failed of them. */

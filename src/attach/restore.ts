@@ -7,9 +7,11 @@ import { applySettings, awaitSettings, changes, flat, restorable } from '../vf/s
 
 /** Brings the PF's settings back, but only those that differ: some drivers pin a MAC by any write. */
 export async function restorePf(host: Host, claim: Claim, vf: Vf): Promise<void> {
-  const { pf, settings: now } = await awaitSettings(host.netns.rtnl, vf);
   const hasNetdev = claim.original.netdev !== undefined && !isUserspace(claim);
-  const settings = changes(now, restorable(claim.original.settings, claim.asked, hasNetdev));
+  const wanted = restorable(claim.original.settings, claim.asked, hasNetdev);
+  if (Object.keys(wanted).length === 0) return;
+  const { pf, settings: now } = await awaitSettings(host.netns.rtnl, vf);
+  const settings = changes(now, wanted);
   if (Object.keys(settings).length === 0) return;
   const fields = { vf: vf.pci, pf: vf.pf.ifname, ...flat(settings) };
   await host.log.change('PF settings restored', fields, () =>

@@ -67,7 +67,7 @@ async function dispatch(host: Host, request: Request): Promise<string> {
       await (await import('./check.ts')).check(host, request);
       return '';
     case 'STATUS':
-      (await import('./status.ts')).status(host, request);
+      await (await import('./status.ts')).status(host, request);
       return '';
     case 'GC':
       await (await import('./gc.ts')).gc(host, request);

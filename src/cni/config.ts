@@ -184,8 +184,9 @@ function deviceOf(
 ): Device | undefined {
   const injected = keys.deviceID.schema.safeParse(runtimeConfig.deviceID ?? '');
   const pci = values.deviceID ?? values.pciBusID ?? (injected.success ? injected.data : undefined);
-  const { pf: pfs, vf: index, driver: drivers } = values;
+  const { pf: pfs, devices, vf: index, driver: drivers } = values;
   if (pci !== undefined) return { kind: 'vf', pci };
+  if (devices !== undefined) return { kind: 'pool', pool: { pfs: [], devices, drivers } };
   if (pfs === undefined) return undefined;
   if (!wholePf) return { kind: 'pool', pool: { pfs, index, drivers } };
   const [only, another] = pfs;

@@ -13,7 +13,7 @@ import type { Request } from './request.ts';
  * node would go NotReady by being used.
  * @throws CniError 50 with the reason, 51 where the IPAM plugin says so, 7 for a wrong configuration
  */
-export function status(host: Host, request: Request): void {
+export async function status(host: Host, request: Request): Promise<void> {
   const conf = parseConfig(request);
   try {
     checkWritable(host.stateDir);
@@ -26,7 +26,7 @@ export function status(host: Host, request: Request): void {
     );
   }
   try {
-    refuseNoDevice(host, conf);
+    await refuseNoDevice(host, conf);
   } catch (error) {
     if (!(error instanceof NotUsable || error instanceof Unsupported)) throw error;
     throw new CniError(Code.NotAvailable, error.message, undefined, { cause: error });

@@ -2,7 +2,7 @@ import * as z from 'zod/mini';
 import { confine, exists, readFile, writeFileAtomically } from '../kernel/files.ts';
 import { parseJson } from '../kernel/json.ts';
 import type { Sysfs } from '../kernel/sysfs.ts';
-import type { Vf } from '../vf/inventory.ts';
+import { isNic, type Vf } from '../vf/inventory.ts';
 
 /** Where Multus has its device-info files; /var/run leads to /run. */
 const roots = ['/var/run/k8s.cni.cncf.io/devinfo', '/run/k8s.cni.cncf.io/devinfo'];
@@ -13,7 +13,7 @@ const fileSchema = z.looseObject({ pci: z.optional(z.looseObject({})) });
 /** What the Kubernetes network plumbing group's device-info specification 1.1.0 tells a pod about a PCI device. */
 export interface DeviceInfo {
   readonly 'pci-address': string;
-  readonly 'pf-pci-address': string;
+  readonly 'pf-pci-address'?: string | undefined;
   readonly 'rdma-device'?: string | undefined;
   readonly 'vhost-net'?: string | undefined;
 }
@@ -41,7 +41,7 @@ export function readDeviceInfo(
   const rdma = rdmaDevices(sys, vf.pci);
   return {
     'pci-address': vf.pci,
-    'pf-pci-address': vf.pf.pci,
+    ...(!isNic(vf) && { 'pf-pci-address': vf.pf.pci }),
     ...(rdma !== undefined && { 'rdma-device': rdma }),
     ...(isUserspace && exists(vhostNet) && { 'vhost-net': vhostNet }),
   };

@@ -5,10 +5,10 @@ import { type NetConf, parseConfig } from '../cni/config.ts';
 import { toCniError } from '../cni/error-codes.ts';
 import { Code, CniError } from '../cni/errors.ts';
 import { ipamCallOf } from '../cni/ipam.ts';
+import { refusePfSettings } from '../attach/netdev-only.ts';
 import { makePlan, type Plan, refuseUnfit } from '../attach/plan.ts';
 import { parseRequest, type Request } from '../cni/request.ts';
 import { formatResult } from '../cni/result.ts';
-import type { DpdkWish } from '../dpdk/driver.ts';
 import { readFile } from '../kernel/files.ts';
 import { readStdin } from '../kernel/streams.ts';
 import { IFF_UP } from '../kernel/link.ts';
@@ -17,7 +17,17 @@ import { hasDriver } from '../kernel/pci-driver.ts';
 import { printable } from '../kernel/printable.ts';
 import { findProgram } from '../kernel/process.ts';
 import type { Host } from '../vf/host.ts';
-import { findPf, findVf, NotUsable, pfName, type Vf, vfName, wholePf } from '../vf/inventory.ts';
+import {
+  findDevice,
+  findPf,
+  isNic,
+  NotUsable,
+  pfName,
+  standsAlone,
+  type Vf,
+  vfName,
+  wholePf,
+} from '../vf/inventory.ts';
 import { candidates, type Pool } from '../vf/pool.ts';
 import { changes, type VfSettings } from '../vf/settings.ts';
 import { type Flags, type Outcome, wrongUsage } from './usage.ts';
@@ -164,7 +174,7 @@ function doubts(
   if (pf && !(pf.flags & IFF_UP))
     notes.push(`${pfName(vf.pf)} is down: the VF may have no carrier (ip link set ${vf.pf.ifname} up)`);
   for (const key of Object.keys(sets) as (keyof VfSettings)[])
-    if (sets[key] !== undefined && is[key] === undefined)
+    if (pf && sets[key] !== undefined && is[key] === undefined)
       notes.push(
         `the driver ${vf.pf.driver} of ${pfName(vf.pf)} does not report ${key}: it may refuse to set it`,
       );
@@ -177,13 +187,14 @@ function doubts(
 /** Chooses as an ADD would, but takes nothing. @throws CniError; NotUsable */
 async function chooseDry(
   host: Host,
-  { device: asked, dpdk }: NetConf,
+  conf: NetConf,
   getsDevice: boolean,
   notes: string[],
 ): Promise<Vf | undefined> {
+  const { device: asked } = conf;
   switch (asked?.kind) {
     case 'vf':
-      findVf(host.sys, asked.pci);
+      findDevice(host.sys, asked.pci);
       return named(await survey(host), asked.pci, notes);
     case 'pf': {
       const pf = wholePf(findPf(host.sys, asked.pf));
@@ -194,7 +205,7 @@ async function chooseDry(
       return pf;
     }
     case 'pool':
-      return pooled(host, asked.pool, dpdk, notes);
+      return pooled(host, asked.pool, conf, notes);
     case undefined:
       if (getsDevice) {
         notes.push('Multus will add the device that the device plugin chooses: --device VF checks one');
@@ -215,13 +226,13 @@ async function chooseDry(
  */
 function named(devices: readonly Device[], pci: string, notes: string[]): Vf {
   const device = devices.find(({ vf }) => vf.pci === pci);
-  if (!device) throw new NotUsable(`${pci} is neither a PF nor a VF`);
+  if (!device) throw new NotUsable(`${pci} is no network device`);
   const { vf, state, why, owner } = device;
   const whose = nickname(owner) ?? owner?.netns;
   if (state === 'attached' || state === 'busy' || state === 'held')
     throw new Failure('busy', `${vfName(vf)} belongs to ${whose}: ${why}`);
   if (state === 'stale') notes.push(`${vfName(vf)} would first be given back; it was of ${whose}: ${why}`);
-  else if (state === 'foreign')
+  else if (state === 'foreign' && !isNic(vf))
     notes.push(`the host uses ${vfName(vf)}: ${why}; named by its address it is taken all the same`);
   else if (state === 'unreadable') notes.push(`${why}: it would be put aside`);
   return vf;
@@ -231,8 +242,10 @@ function named(devices: readonly Device[], pci: string, notes: string[]): Vf {
  * The VF that a pool would give: a free one, else one whose claim is stale.
  * @throws CniError 11; NotUsable
  */
-async function pooled(host: Host, pool: Pool, dpdk: DpdkWish | undefined, notes: string[]): Promise<Vf> {
+async function pooled(host: Host, pool: Pool, conf: NetConf, notes: string[]): Promise<Vf> {
+  const { dpdk } = conf;
   const all = candidates(host, pool);
+  refusePfSettings(conf, all);
   const devices = await survey(host);
   const stateOf = (vf: Vf) => devices.find((device) => device.vf.pci === vf.pci);
   const isClaimed = (vf: Vf) => stateOf(vf)?.claim !== undefined;
@@ -249,7 +262,9 @@ async function pooled(host: Host, pool: Pool, dpdk: DpdkWish | undefined, notes:
     const free = devices.filter(
       ({ vf: { pci }, state }) => state === 'free' && all.some((one) => one.pci === pci),
     );
-    notes.push(`${free.length} of the ${all.length} VFs of the pool are free`);
+    notes.push(
+      `${free.length} of the ${all.length} ${pool.devices ? 'devices' : 'VFs'} of the pool are free`,
+    );
     return vf;
   }
   throw exhausted(host, pool, all, reasons);
@@ -258,8 +273,8 @@ async function pooled(host: Host, pool: Pool, dpdk: DpdkWish | undefined, notes:
 function toJson({ type, takes, sets, is, refused, notes }: Verdict): object {
   const vf = takes && {
     pci: takes.pci,
-    index: takes.pci === takes.pf.pci ? undefined : takes.index,
-    pf: { pci: takes.pf.pci, ifname: takes.pf.ifname },
+    index: standsAlone(takes) ? undefined : takes.index,
+    pf: isNic(takes) ? undefined : { pci: takes.pf.pci, ifname: takes.pf.ifname },
     driver: takes.driver,
     netdev: takes.ifnames[0],
   };

@@ -4,7 +4,7 @@ import { Netns } from '../kernel/netns.ts';
 import { printable } from '../kernel/printable.ts';
 import type { Host } from '../vf/host.ts';
 import { describeHolders } from '../vf/users.ts';
-import { devicePath, vfName } from '../vf/inventory.ts';
+import { devicePath, isNic, standsAlone, vfName } from '../vf/inventory.ts';
 import { formatIp } from '../vf/ip.ts';
 import type { VfSettings } from '../vf/settings.ts';
 import { openPodOf } from '../attach/pod.ts';
@@ -93,11 +93,18 @@ export function formatDevice(device: Device, details: Details, style: Style, now
     ['held by', describeHolders(holders) || undefined],
     ['time of ADD', formatTimes(claim?.times)],
   ];
+  if (isNic(vf)) rows.push(['wanted MAC', claim?.asked.mac], ['before', formatNetdev(claim)]);
   const lines = rows.flatMap(([name, value]) =>
     value === undefined ? [] : [`  ${paint(style, 'dim', name.padEnd(13))}${printable(value)}\n`],
   );
   const title = paint(style, 'bold', isPf ? `PF ${vf.pf.ifname ?? ''} (${vf.pci})` : vfName(vf));
-  return `${title}\n${lines.join('')}${isPf ? '' : formatSettings(device, style)}`;
+  return `${title}\n${lines.join('')}${standsAlone(vf) ? '' : formatSettings(device, style)}`;
+}
+
+/** What a NIC's netdev will be again: all that is restored of it. */
+function formatNetdev(claim: Device['claim']): string | undefined {
+  const netdev = claim?.original.netdev;
+  return netdev && `${netdev.ifname}, MAC ${netdev.mac}, MTU ${netdev.mtu}`;
 }
 
 /** "web (3f2a...)", or the id of a container without a name */

@@ -1,13 +1,14 @@
 import { ipamType } from '../attach/ipam-plugin.ts';
 import { type Lease, listLeases } from '../attach/lease.ts';
 import type { Host } from '../vf/host.ts';
+import { isNic, standsAlone } from '../vf/inventory.ts';
 import { ownerName } from '../vf/owner.ts';
 import type { VfSettings } from '../vf/settings.ts';
 import type { Flags, Outcome } from './usage.ts';
 import { type Device, type State, survey } from './survey.ts';
 import { type Cell, type Colour, formatAge, formatTable, type Style } from './table.ts';
 
-/** `sriov list`: every PF and VF of the host, and whose it is. */
+/** `sriov list`: every PF, VF and NIC of the host, and whose it is. */
 export async function list(host: Host, { json, style }: Flags): Promise<Outcome> {
   const devices = await survey(host);
   const leases = listLeases(host);
@@ -18,7 +19,7 @@ export async function list(host: Host, { json, style }: Flags): Promise<Outcome>
   if (devices.length === 0)
     return {
       exitCode: 0,
-      stdout: 'This host has no SR-IOV physical function (lspci -v shows which cards could be)\n',
+      stdout: 'This host has no PCI network device (lspci -v shows its cards)\n',
     };
   const table = formatList(devices, style, Date.now());
   return { exitCode: 0, stdout: `${table}${formatLeases(leases, style, Date.now())}` };
@@ -46,8 +47,8 @@ export function formatList(devices: readonly Device[], style: Style, nowMs: numb
     const colour: Colour | undefined = isPf ? 'bold' : undefined;
     const cell = (text: string | undefined) => ({ text: text || '-', colour });
     return [
-      { text: isPf ? vf.pci : `  ${vf.pci}`, colour },
-      { text: isPf ? '' : String(vf.index) },
+      { text: standsAlone(vf) ? vf.pci : `  ${vf.pci}`, colour },
+      { text: standsAlone(vf) ? '' : String(vf.index) },
       cell(vf.driver),
       cell(device.link?.ifname),
       cell(macOf(device)),
@@ -115,15 +116,19 @@ function formatOwner({ owner, state, why }: Device): string {
   return `${state === 'attached' || state === 'busy' ? '' : 'was '}${who}${network}${whose}`;
 }
 
+/** What kind of device it is, and what only this kind has. */
+function kindOf({ vf, isPf }: Device): object {
+  if (isPf) return { kind: 'pf', numVfs: vf.pf.numVfs, totalVfs: vf.pf.totalVfs };
+  if (isNic(vf)) return { kind: 'nic' };
+  return { kind: 'vf', index: vf.index, pf: { pci: vf.pf.pci, ifname: vf.pf.ifname } };
+}
+
 /** A device as `--json` prints it. */
 export function toJson(device: Device): object {
-  const { vf, isPf, state, why, owner, since, link, netns, settings, holders } = device;
+  const { vf, state, why, owner, since, link, netns, settings, holders } = device;
   return {
     pci: vf.pci,
-    kind: isPf ? 'pf' : 'vf',
-    ...(isPf
-      ? { numVfs: vf.pf.numVfs, totalVfs: vf.pf.totalVfs }
-      : { index: vf.index, pf: { pci: vf.pf.pci, ifname: vf.pf.ifname } }),
+    ...kindOf(device),
     driver: vf.driver,
     state,
     why,

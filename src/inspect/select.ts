@@ -1,5 +1,5 @@
 import type { Host } from '../vf/host.ts';
-import { devicePath, NotUsable, parsePci } from '../vf/inventory.ts';
+import { devicePath, functionBehind, NotUsable, parsePci } from '../vf/inventory.ts';
 import { parsePfSelector } from '../vf/pool.ts';
 import { type Device } from './survey.ts';
 
@@ -22,7 +22,7 @@ function selectExact(host: Host, devices: readonly Device[], text: string): Devi
     const found = devices.filter(({ vf }) => vf.pci === pci);
     if (found.length > 0) return found;
     const why = host.sys.exists(devicePath(pci))
-      ? 'it is neither a PF nor a VF'
+      ? 'it is no network device'
       : 'no such PCI device on this host';
     throw new NotUsable(`Cannot show ${pci}: ${why}`);
   }
@@ -40,7 +40,7 @@ function selectExact(host: Host, devices: readonly Device[], text: string): Devi
 /** @throws NotUsable */
 function selectIndex(host: Host, devices: readonly Device[], text: string): Device[] {
   const { pf: name = '', ranges = [] } = parsePfSelector(text) ?? {};
-  const pf = parsePci(name) ?? host.sys.linkName(`class/net/${name}/device`);
+  const pf = parsePci(name) ?? functionBehind(host.sys, name);
   const found = devices.filter(
     ({ vf, isPf }) =>
       !isPf && vf.pf.pci === pf && ranges.some(([first, last]) => first <= vf.index && vf.index <= last),

@@ -8,8 +8,9 @@ import { type Claim, listClaims, readClaim, UnreadableClaim } from '../vf/claims
 import { lockPath } from '../vf/vf-lock.ts';
 import { describeHolders, holdersOf, userDevices } from '../vf/users.ts';
 import type { Host } from '../vf/host.ts';
-import { listPfs, listVfs, type Pf, type Vf, wholePf } from '../vf/inventory.ts';
+import { isNic, isWholePf, listPfs, listVfs, type Pf, type Vf, wholePf } from '../vf/inventory.ts';
 import { findInPod, findOnHost } from '../vf/netdev.ts';
+import { listNics, nicUse } from '../vf/nic.ts';
 import { ifnameThere, placeOf } from '../vf/owner.ts';
 import { hostUse } from '../vf/pool.ts';
 import { settingsOf, type VfSettings } from '../vf/settings.ts';
@@ -43,7 +44,7 @@ export type State =
   | 'up'
   | 'down';
 
-/** A PF or VF of this host with all that is known about it. */
+/** A PF, VF or NIC of this host with all that is known about it. */
 export interface Device {
   readonly vf: Vf;
   readonly isPf: boolean;
@@ -76,10 +77,11 @@ interface Surroundings {
   readonly netnses: () => readonly HeldNetns[];
 }
 
-/** Looks at every PF and VF of the host, and at claims on what is gone. Changes nothing. */
+/** Looks at every PF, VF and NIC of the host, and at claims on what is gone. Changes nothing. */
 export async function survey(host: Host): Promise<Device[]> {
   const groups = listPfs(host.sys).map((pf) => ({ pf, vfs: listVfs(host.sys, pf) }));
-  const everything = groups.flatMap(({ pf, vfs }) => [wholePf(pf), ...vfs]);
+  const nics = listNics(host.sys);
+  const everything = [...groups.flatMap(({ pf, vfs }) => [wholePf(pf), ...vfs]), ...nics];
   let netnses: HeldNetns[] | undefined;
   const around: Surroundings = {
     goAttachments: listGoAttachments(host),
@@ -94,6 +96,7 @@ export async function survey(host: Host): Promise<Device[]> {
       devices.push(await look(host, vf, undefined, pfLink && settingsOf(pfLink, vf.index), around));
     }
   }
+  for (const nic of nics) devices.push(await look(host, nic, undefined, undefined, around));
   const seen = new Set(everything.map(({ pci }) => pci));
   for (const pci of listClaims(host)) if (!seen.has(pci)) devices.push(lost(host, pci));
   return devices;
@@ -110,7 +113,7 @@ async function look(
   const holders = holdersOf(host.sys, vf.pci, around.open);
   const nobodys: Device = {
     vf,
-    isPf: vf.pci === vf.pf.pci,
+    isPf: isWholePf(vf),
     state: 'free',
     why: undefined,
     owner: undefined,
@@ -187,7 +190,6 @@ async function unclaimedUse(
   holders: readonly Holder[],
   around: Surroundings,
 ): Promise<Pick<Device, 'state' | 'why'> & Partial<Device>> {
-  const isPf = vf.pci === vf.pf.pci;
   if (vf.driver === undefined) return { state: 'unbound', why: 'no driver is bound to it' };
   if (isPassedThrough(vf.driver)) {
     const users = describeHolders(holders);
@@ -200,8 +202,8 @@ async function unclaimedUse(
     const why = `in namespace "${found.held.path}"${users ? ` of ${users}` : ''}`;
     return { state: 'foreign', why, link: found.link, netns: found.held.path, holders: found.held.holders };
   }
-  if (isPf) return { state: onHost.flags & IFF_UP ? 'up' : 'down', why: pfUse(vf.pf) };
-  const use = await hostUse(host, onHost);
+  if (isWholePf(vf)) return { state: onHost.flags & IFF_UP ? 'up' : 'down', why: pfUse(vf.pf) };
+  const use = await (isNic(vf) ? nicUse(host, onHost) : hostUse(host, onHost));
   return use === undefined ? { state: 'free', why: undefined } : { state: 'foreign', why: use };
 }
 
@@ -286,7 +288,7 @@ function lost(host: Host, pci: string): Device {
   return {
     ...device,
     state: 'gone',
-    why: `it was VF ${index} of PF ${pf.ifname ?? pf.pci}; its claim is still there`,
+    why: `it was ${index < 0 ? 'a PF or NIC' : `VF ${index} of PF ${pf.ifname ?? pf.pci}`}; its claim is still there`,
     owner: ownerOf(known),
     since: known.since,
     claim: known,

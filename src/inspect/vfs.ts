@@ -30,7 +30,9 @@ export async function vfs(host: Host, words: readonly string[], flags: Flags): P
 }
 
 /** What makes the VFs again at the next boot. */
-function howToKeep({ pci }: Pf, count: number): string {
+function howToKeep({ pci, driver }: Pf, count: number): string {
+  // Between a virtio netdev and the PF stands one more device, which no such rule can pass by.
+  if (driver === 'virtio-pci') return 'This lasts until the next boot.';
   return `This lasts until the next boot. To have it at every boot, write this line into /etc/udev/rules.d/70-sriov-${pci}.rules
 (docs/tool.md has a systemd unit that does the same):
 

@@ -78,6 +78,7 @@ const linkAttributes = attrs({
   maxMtu: [51, u32],
   altnames: [52 | NLA_F_NESTED, listOf(ALT_IFNAME, cstring)], // IFLA_PROP_LIST
   altIfname: [ALT_IFNAME, cstring],
+  permMac: [54, raw], // linux 5.6
   parentDevName: [56, cstring], // linux 5.14
 });
 
@@ -91,13 +92,15 @@ export interface Link {
   readonly flags: number;
   /** "02:00:00:00:01:00"; "" for links without an address. */
   readonly mac: string;
+  /** The one that the device was born with; undefined where that was made up, and before Linux 5.6. */
+  readonly permMac: string | undefined;
   readonly mtu: number;
   /** Undefined where the driver states no limit. */
   readonly minMtu: number | undefined;
   readonly maxMtu: number | undefined;
   readonly master: number | undefined;
   readonly altnames: readonly string[];
-  /** PCI address of the function behind the link; undefined for virtual links and before Linux 5.14. */
+  /** The device behind the link: a PCI address, "virtio3"; undefined for virtual links and before Linux 5.14. */
   readonly parentDevName: string | undefined;
   /** True for ports of a switch: in switchdev mode an uplink has one. */
   readonly isSwitchPort: boolean;
@@ -146,6 +149,7 @@ function toLink(payload: Uint8Array): Link {
     ifname: attributes.ifname ?? '',
     flags: header.flags,
     mac: attributes.mac ? formatMac(attributes.mac) : '',
+    permMac: attributes.permMac && formatMac(attributes.permMac),
     mtu: attributes.mtu ?? 0,
     minMtu: attributes.minMtu || undefined,
     maxMtu: attributes.maxMtu || undefined,

@@ -30,6 +30,7 @@ const routeAttributes = attrs({
   gateway: [5, raw],
   priority: [6, u32],
   metrics: [8, attrs({ mtu: [2, u32], advmss: [8, u32] })],
+  multipath: [9, raw],
   table: [15, u32],
 });
 
@@ -49,6 +50,23 @@ export interface Route {
   readonly scope?: number | undefined;
   readonly mtu?: number | undefined;
   readonly advmss?: number | undefined;
+}
+
+/** A route as the kernel reports it. */
+export interface ListedRoute extends Route {
+  /** The links of all its next hops, which can be several. */
+  readonly ifindexes: readonly number[];
+}
+
+/** struct rtnexthop (uapi/linux/rtnetlink.h): __u16 length with the attributes behind it, __u8 flags, __u8 hops, int ifindex */
+function nextHops(bytes: Uint8Array): number[] {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const found: number[] = [];
+  for (let at = 0; at + 8 <= bytes.length;) {
+    found.push(view.getInt32(at + 4, true));
+    at += Math.max(8, (view.getUint16(at, true) + 3) & ~3);
+  }
+  return found;
 }
 
 /** Same as `ip route prepend` (NLM_F_CREATE alone): before other routes to the same place. One that is there already is fine. */
@@ -87,7 +105,7 @@ export async function addRoute(rtnl: Rtnetlink, operation: string, route: Route)
 export async function listRoutes(
   rtnl: Rtnetlink,
   family: typeof AF_INET | typeof AF_INET6,
-): Promise<Route[]> {
+): Promise<ListedRoute[]> {
   const header = {
     family,
     dstLength: 0,
@@ -109,9 +127,10 @@ export async function listRoutes(
     .map(
       ({
         header: { dstLength, scope, table },
-        attributes: { dst, oif, gateway, priority, metrics, table: wideTable },
+        attributes: { dst, oif, gateway, priority, metrics, multipath, table: wideTable },
       }) => ({
         ifindex: oif ?? 0,
+        ifindexes: multipath ? nextHops(multipath) : [oif ?? 0],
         dst: dst ?? new Uint8Array(family === AF_INET ? 4 : 16),
         prefixLength: dstLength,
         gateway,

@@ -30,6 +30,13 @@ export class Sysfs {
     return target?.slice(target.lastIndexOf('/') + 1);
   }
 
+  /** Name of the folder that the target lies in: the PCI address above `bus/virtio/devices/virtio3`. */
+  linkFolder(path: string): string | undefined {
+    return quietly(() => system.readlink(`${this.root}/${path}`))
+      ?.split('/')
+      .at(-2);
+  }
+
   /** Sorted names in a folder; none if it is missing. */
   list(path: string): string[] {
     return quietly(() => listFolder(`${this.root}/${path}`)) ?? [];

@@ -31,6 +31,8 @@ const netdev = z.object({
   alias: z.optional(z.string()),
   promisc: z.boolean(),
   allmulti: z.boolean(),
+  /** Only of NICs: the MAC that it was born with. */
+  permMac: z.optional(z.string()),
 });
 
 /** The network namespace and attachment that a VF belongs to. */

@@ -11,11 +11,11 @@ export interface Pf {
   readonly totalVfs: number;
 }
 
-/** A virtual function. */
+/** A virtual function, or what stands in its place: a PF itself, or a NIC, which are then their own `pf`. */
 export interface Vf {
   readonly pci: string;
   readonly pf: Pf;
-  /** Its number at the PF: the N of `ip link set PF vf N`. */
+  /** Its number at the PF: the N of `ip link set PF vf N`; -1 for a PF itself and a NIC. */
   readonly index: number;
   /** undefined: no driver bound */
   readonly driver: string | undefined;
@@ -42,13 +42,39 @@ export function devicePath(pci: string): string {
 }
 
 /**
+ * Names of a function's netdevs in the host's namespace. Between a virtio device's function and its netdev there is one of the bus "virtio":
+ * FUNCTION/virtio3/net/eth0.
+ */
+export function netdevNames(sys: Sysfs, pci: string): readonly string[] {
+  const device = devicePath(pci);
+  const names = sys.list(`${device}/net`);
+  if (names.length > 0 || sys.linkName(`${device}/driver`) !== 'virtio-pci') return names;
+  const below = sys.list(device).filter((name) => /^virtio\d+$/.test(name));
+  return below.flatMap((name) => sys.list(`${device}/${name}/net`));
+}
+
+/**
+ * The PCI function of a netdev's parent device, as the kernel and sysfs name it: itself, or the one that a virtio device is on. Anything
+ * else (USB) stays what it is.
+ */
+export function functionOf(sys: Sysfs, parentDev: string): string | undefined {
+  return /^virtio\d+$/.test(parentDev) ? sys.linkFolder(`bus/virtio/devices/${parentDev}`) : parentDev;
+}
+
+/** The PCI function behind a netdev on the host. */
+export function functionBehind(sys: Sysfs, ifname: string): string | undefined {
+  const parentDev = sys.linkName(`class/net/${ifname}/device`);
+  return parentDev && functionOf(sys, parentDev);
+}
+
+/**
  * The netdev of a PF itself: in switchdev mode, from Linux 5.8 on, its VFs' representors (phys_port_name "pf0vf3") stand in the same
  * folder; a ConnectX-3 has one netdev per port, of which the first (dev_port 0) programs the VFs.
  */
 function pfIfname(sys: Sysfs, pci: string): string | undefined {
-  const folder = `${devicePath(pci)}/net`;
-  const names = sys.list(folder);
+  const names = netdevNames(sys, pci);
   if (names.length < 2) return names[0];
+  const folder = `${devicePath(pci)}/net`;
   return names
     .filter((name) => !/^pf\d+(vf|sf)\d+$/.test(sys.read(`${folder}/${name}/phys_port_name`) ?? ''))
     .map((name) => ({ name, port: sys.readNumber(`${folder}/${name}/dev_port`) ?? 0 }))
@@ -77,7 +103,7 @@ export function listPfs(sys: Sysfs): Pf[] {
 
 /** Finds a PF by its netdev's name or its PCI address. @throws NotUsable */
 export function findPf(sys: Sysfs, nameOrPci: string): Pf {
-  const pci = parsePci(nameOrPci) ?? sys.linkName(`class/net/${nameOrPci}/device`);
+  const pci = parsePci(nameOrPci) ?? functionBehind(sys, nameOrPci);
   if (pci === undefined)
     throw new NotUsable(`Cannot find PF "${nameOrPci}": no such network interface on this host`);
   if (!sys.exists(devicePath(pci)))
@@ -93,15 +119,17 @@ export function pfName(pf: Pf): string {
   return `PF ${pf.ifname ?? pf.pci}`;
 }
 
-/** "VF 3 of PF ens1f0 (0000:01:10.6)" */
+/** "VF 3 of PF ens1f0 (0000:01:10.6)", "NIC eth2 (0000:02:00.0)" */
 export function vfName(vf: Vf): string {
   if (isWholePf(vf)) return `${pfName(vf.pf)} (${vf.pci})`;
+  if (isNic(vf)) return `NIC ${vf.pf.ifname === undefined ? vf.pci : `${vf.pf.ifname} (${vf.pci})`}`;
   return `VF ${vf.index} of ${pfName(vf.pf)} (${vf.pci})`;
 }
 
 /** How to get VFs on a PF that has none (or too few). */
 export function howToCreateVfs(pf: Pf): string {
-  const device = pf.ifname ? `/sys/class/net/${pf.ifname}/device` : `/sys/bus/pci/devices/${pf.pci}`;
+  const hasShortPath = pf.ifname !== undefined && pf.driver !== 'virtio-pci';
+  const device = hasShortPath ? `/sys/class/net/${pf.ifname}/device` : `/sys/bus/pci/devices/${pf.pci}`;
   return `${pfName(pf)} has ${pf.numVfs} VFs of ${pf.totalVfs}: echo N > ${device}/sriov_numvfs`;
 }
 
@@ -128,7 +156,7 @@ function vfIndex(sys: Sysfs, pf: Pf, pci: string): number | undefined {
 
 function readVfAt(sys: Sysfs, pf: Pf, index: number, pci: string): Vf {
   const device = devicePath(pci);
-  return { pci, pf, index, driver: sys.linkName(`${device}/driver`), ifnames: sys.list(`${device}/net`) };
+  return { pci, pf, index, driver: sys.linkName(`${device}/driver`), ifnames: netdevNames(sys, pci) };
 }
 
 /** Reads the VF at a PCI address; undefined if there is none (any more). */
@@ -140,18 +168,28 @@ export function readVf(sys: Sysfs, pci: string): Vf | undefined {
   return index === undefined ? undefined : readVfAt(sys, pf, index, pci);
 }
 
-/** The VF at a PCI address. @throws NotUsable with the reason */
-export function findVf(sys: Sysfs, pci: string): Vf {
-  const vf = readVf(sys, pci);
-  if (vf) return vf;
+/**
+ * Reads the NIC at a PCI address: a network function with no PF above it that this machine sees, and no VFs of its own. A VF that was passed
+ * into this virtual machine, or an ordinary card. Undefined if it is none.
+ */
+export function readNic(sys: Sysfs, pci: string): Vf | undefined {
+  const device = devicePath(pci);
+  // PCI's base class of network controllers. A VF whose PF does not list it has a PF all the same.
+  if (!sys.read(`${device}/class`)?.startsWith('0x02') || sys.exists(`${device}/physfn`)) return undefined;
+  const nic = wholePf(readPfAt(sys, pci));
+  return isNic(nic) ? nic : undefined;
+}
+
+/** The VF or NIC at a PCI address. @throws NotUsable with the reason */
+export function findDevice(sys: Sysfs, pci: string): Vf {
+  const found = readVf(sys, pci) ?? readNic(sys, pci);
+  if (found) return found;
   if (!sys.exists(devicePath(pci)))
-    throw new NotUsable(`Cannot find VF ${pci}: no such PCI device on this host`);
-  if (sys.exists(`${devicePath(pci)}/sriov_totalvfs`)) {
-    throw new NotUsable(
-      `Cannot use ${pci} as a VF: it is a physical function; ${howToCreateVfs(readPfAt(sys, pci))}`,
-    );
-  }
-  throw new NotUsable(`Cannot use ${pci} as a VF: it is not a virtual function (it has no physfn)`);
+    throw new NotUsable(`Cannot find device ${pci}: no such PCI device on this host`);
+  const pf = readPfAt(sys, pci);
+  if (pf.totalVfs > 0)
+    throw new NotUsable(`Cannot use ${pci} as a VF: it is a physical function; ${howToCreateVfs(pf)}`);
+  throw new NotUsable(`Cannot use ${pci}: it is neither a virtual function nor another network device`);
 }
 
 /** A PF that goes into a pod itself, in the place of a VF. It has no index and nothing that a PF would program for it. */
@@ -165,14 +203,23 @@ export function wholePf(pf: Pf): Vf {
   };
 }
 
-export function isWholePf(vf: Vf): boolean {
+/** Whether there is no PF above it: a PF itself, or a NIC. */
+export function standsAlone(vf: Vf): boolean {
   return vf.pci === vf.pf.pci;
 }
 
-/** Reads what a claim is on: a VF or a whole PF; undefined if it is gone. */
+export function isWholePf(vf: Vf): boolean {
+  return standsAlone(vf) && vf.pf.totalVfs > 0;
+}
+
+export function isNic(vf: Vf): boolean {
+  return standsAlone(vf) && vf.pf.totalVfs === 0;
+}
+
+/** Reads what a claim is on: a VF, a whole PF or a NIC; undefined if it is gone. */
 export function readDevice(sys: Sysfs, pci: string): Vf | undefined {
   if (sys.exists(`${devicePath(pci)}/sriov_totalvfs`)) return wholePf(readPfAt(sys, pci));
-  return readVf(sys, pci);
+  return readVf(sys, pci) ?? readNic(sys, pci);
 }
 
 /** All VFs of a PF in the order of their index. */

@@ -1,4 +1,4 @@
-import { Errno, isErrno } from '../kernel/errno.ts';
+import { Errno, isErrno, KernelError } from '../kernel/errno.ts';
 import {
   changeAltnames,
   getLink,
@@ -16,8 +16,8 @@ import type { Netns } from '../kernel/netns.ts';
 import { bindDriver, unbindDriver } from '../kernel/pci-driver.ts';
 import { readClaimOrLog } from './claims.ts';
 import type { Host } from './host.ts';
-import { devicePath, NotUsable, type Vf, vfName } from './inventory.ts';
-import { Unsupported } from './settings.ts';
+import { functionOf, netdevNames, NotUsable, standsAlone, type Vf, vfName } from './inventory.ts';
+import { SettingRefused, Unsupported } from './settings.ts';
 
 /** What a VF's netdev was like on the host, and shall be again. */
 export interface NetdevState {
@@ -28,6 +28,8 @@ export interface NetdevState {
   readonly alias?: string | undefined;
   readonly promisc: boolean;
   readonly allmulti: boolean;
+  /** Of a NIC, the MAC that it was born with: which NIC it is, should another one be in its place by now. */
+  readonly permMac?: string | undefined;
 }
 
 export function netdevState(link: Link): NetdevState {
@@ -58,7 +60,7 @@ export async function findOnHost(host: Host, pci: string): Promise<Link | undefi
 }
 
 function hostIfname(host: Host, pci: string): string | undefined {
-  return host.sys.list(`${devicePath(pci)}/net`)[0];
+  return netdevNames(host.sys, pci)[0];
 }
 
 /** Like {@link findOnHost}, but waits for a netdev that is on its way. */
@@ -76,7 +78,12 @@ export async function awaitOnHost(
  * @param ifname looked at first
  */
 export async function findInPod(pod: Netns, pci: string, ifname: string): Promise<Link | undefined> {
-  const isVf = (link: Link) => (link.parentDevName ?? pod.inside(() => system.busInfo(link.ifname))) === pci;
+  // A virtio netdev's parent is the device "virtio3", which sysfs shows on the host only: its driver tells the PCI function.
+  const parentOf = ({ parentDevName, ifname: name }: Link) =>
+    parentDevName === undefined || parentDevName.startsWith('virtio')
+      ? pod.inside(() => system.busInfo(name))
+      : parentDevName;
+  const isVf = (link: Link) => parentOf(link) === pci;
   const named = await getLinkByName(pod.rtnl, ifname);
   return named && isVf(named) ? named : (await listLinks(pod.rtnl)).find(isVf);
 }
@@ -180,8 +187,8 @@ async function nameFor(host: Host, link: Link, ifname: string): Promise<string> 
 
 /** Whether a netdev is that of a VF that is being attached or given back, under a name that is not its own. */
 function isPassing(host: Host, { ifname, parentDevName }: Link): boolean {
-  const netdev =
-    parentDevName === undefined ? undefined : readClaimOrLog(host, parentDevName)?.original.netdev;
+  const pci = parentDevName && functionOf(host.sys, parentDevName);
+  const netdev = pci ? readClaimOrLog(host, pci)?.original.netdev : undefined;
   return netdev !== undefined && netdev.ifname !== ifname;
 }
 
@@ -192,22 +199,34 @@ const macPauseMs = 100;
 /**
  * Makes sure that the netdev, down and on the host, carries a MAC that the PF has programmed: sets it, and where the driver refuses or
  * ignores that, reloads the driver of this VF, which then takes the MAC from its PF (igbvf has no other way: "Reload the VF driver to
- * resume operations").
+ * resume operations"). Where no PF is above it, there is nothing to take it from.
  * @returns the netdev, a new one after a reload
- * @throws NotUsable if the netdev still has another MAC
+ * @throws NotUsable if the netdev still has another MAC; SettingRefused if that is a NIC's last word
  */
 export async function carryMac(host: Host, vf: Vf, link: Link, mac: string): Promise<Link> {
   if (link.mac === mac) return link;
-  if (await setMac(host, vf, link, mac)) return { ...link, mac };
+  const { isSet, refusal } = await setMac(host, vf, link, mac);
+  if (isSet) return { ...link, mac };
+  if (standsAlone(vf)) {
+    if (refusal) throw new SettingRefused(vf, `"mac": "${mac}"`, refusal);
+    throw new NotUsable(`${vfName(vf)} does not take MAC ${mac}, and does not say why`);
+  }
   const fields = { vf: vf.pci, driver: vf.driver, mac };
   const fresh = await host.log.change('VF driver reloaded for the MAC', fields, () => reloadDriver(host, vf));
-  if (fresh.mac === mac || (await setMac(host, vf, fresh, mac))) return { ...fresh, mac };
+  if (fresh.mac === mac || (await setMac(host, vf, fresh, mac)).isSet) return { ...fresh, mac };
   throw new NotUsable(
     `${vfName(vf)} does not take MAC ${mac}: its netdev ${fresh.ifname} has ${fresh.mac} even after its driver ${vf.driver} was reloaded`,
   );
 }
 
-async function setMac(host: Host, vf: Vf, link: Link, mac: string): Promise<boolean> {
+/** @returns the kernel's last word where it refused the MAC; it can also ignore it */
+async function setMac(
+  host: Host,
+  vf: Vf,
+  link: Link,
+  mac: string,
+): Promise<{ isSet: boolean; refusal?: KernelError }> {
+  let busy: KernelError | undefined;
   const { rtnl } = host.netns;
   if (link.flags & IFF_UP)
     await setLink(rtnl, `take ${link.ifname} down`, link.ifindex, { clearFlags: IFF_UP });
@@ -217,13 +236,15 @@ async function setMac(host: Host, vf: Vf, link: Link, mac: string): Promise<bool
       await host.log.change('MAC set on the netdev', fields, () =>
         setLink(rtnl, `set MAC ${mac} on ${link.ifname}`, link.ifindex, { mac }),
       );
-      if ((await getLink(rtnl, link.ifindex))?.mac === mac) return true;
+      if ((await getLink(rtnl, link.ifindex))?.mac === mac) return { isSet: true };
     } catch (error) {
-      if (!isErrno(error, Errno.EAGAIN, Errno.EBUSY)) return false;
+      if (!(error instanceof KernelError)) return { isSet: false };
+      if (!isErrno(error, Errno.EAGAIN, Errno.EBUSY)) return { isSet: false, refusal: error };
+      busy = error;
     }
     await new Promise((resolve) => setTimeout(resolve, macPauseMs));
   }
-  return false;
+  return { isSet: false, ...(busy && { refusal: busy }) };
 }
 
 /** Unbinds and binds the VF's kernel driver and waits for the netdev. */

@@ -4,7 +4,7 @@ import type { Link } from '../kernel/link.ts';
 import type { Sysfs } from '../kernel/sysfs.ts';
 import { lockPath } from './vf-lock.ts';
 import type { Host } from './host.ts';
-import { findPf, listVfs, type Pf, type Vf } from './inventory.ts';
+import { devicePath, findDevice, findPf, listVfs, NotUsable, type Pf, type Vf } from './inventory.ts';
 
 /** A PF and, where given, which of its VFs: "ens1f0", "0000:03:00.0", "ens1f0#0-3,7". */
 export interface PfSelector {
@@ -13,9 +13,11 @@ export interface PfSelector {
   readonly ranges?: readonly (readonly [first: number, last: number])[];
 }
 
-/** The VFs that a network may use. */
+/** The VFs that a network may use: those of some PFs, or devices that are named one by one. */
 export interface Pool {
   readonly pfs: readonly PfSelector[];
+  /** PCI addresses of VFs and NICs. */
+  readonly devices?: readonly string[] | undefined;
   /** Only VFs with one of these drivers. */
   readonly drivers?: readonly string[] | undefined;
   /** Only the VF with this index. */
@@ -38,6 +40,21 @@ function isSelected(vf: Vf, pool: Pool, selector: PfSelector): boolean {
   return inRange && (pool.index === undefined || vf.index === pool.index);
 }
 
+/** What a pool takes from, for messages. */
+export function poolName({ pfs, devices }: Pool): string {
+  return devices ? `"devices": ${devices.join(', ')}` : pfs.map(({ pf }) => pf).join(', ');
+}
+
+/**
+ * Those of a pool's devices that are there: in a virtual machine they come and go.
+ * @throws NotUsable if one cannot serve, or none is there
+ */
+function devicesOf(sys: Sysfs, devices: readonly string[]): Vf[] {
+  const present = devices.filter((pci) => sys.exists(devicePath(pci)));
+  if (present.length > 0) return present.map((pci) => findDevice(sys, pci));
+  throw new NotUsable(`Cannot find any device of "devices": ${devices.join(', ')}`);
+}
+
 /** The PFs of a pool. @throws NotUsable */
 export function pfsOf(sys: Sysfs, pool: Pool): { pf: Pf; selector: PfSelector }[] {
   return pool.pfs.map((selector) => ({ pf: findPf(sys, selector.pf), selector }));
@@ -48,8 +65,12 @@ export function pfsOf(sys: Sysfs, pool: Pool): { pf: Pf; selector: PfSelector }[
  * given back has time to be forgotten by the network.
  */
 export function candidates(host: Host, pool: Pool): Vf[] {
-  return pfsOf(host.sys, pool)
-    .flatMap(({ pf, selector }) => listVfs(host.sys, pf).filter((vf) => isSelected(vf, pool, selector)))
+  const all = pool.devices
+    ? devicesOf(host.sys, pool.devices)
+    : pfsOf(host.sys, pool).flatMap(({ pf, selector }) =>
+        listVfs(host.sys, pf).filter((vf) => isSelected(vf, pool, selector)),
+      );
+  return all
     .map((vf) => ({ vf, releasedMs: modifiedMs(lockPath(host, vf.pci)) ?? 0 }))
     .sort((a, b) => a.releasedMs - b.releasedMs)
     .map(({ vf }) => vf);

@@ -10,7 +10,7 @@ import {
   type VfInfo,
 } from '../kernel/link.ts';
 import type { Rtnetlink } from '../kernel/netlink.ts';
-import { NotUsable, pfName, type Vf, vfName } from './inventory.ts';
+import { NotUsable, pfName, standsAlone, type Vf, vfName } from './inventory.ts';
 
 /** What a PF programs for a VF. Undefined: the driver does not report it, or nobody asked for it. */
 export interface VfSettings {
@@ -135,6 +135,11 @@ function describe(settings: VfSettings, key: Key, errno?: number): string {
   }
 }
 
+/** Settings in the words of the network configuration. */
+export function describeSettings(settings: VfSettings): string[] {
+  return keys.flatMap((key) => (settings[key] === undefined ? [] : [describe(settings, key)]));
+}
+
 /** In which settings a VF is not what was asked for. What the driver does not report cannot be compared. */
 export function differences(is: VfSettings, asked: VfSettings): string[] {
   return keys
@@ -147,7 +152,7 @@ export class Unsupported extends Error {
   override readonly name: string = 'Unsupported';
 }
 
-/** The PF's driver refused a setting of a VF. */
+/** The driver of the PF refused a setting of a VF, or that of a NIC its MAC. */
 export class SettingRefused extends Unsupported {
   override readonly name = 'SettingRefused';
   /** Key and value as in the network configuration: `"vlan": 100`. */
@@ -156,8 +161,9 @@ export class SettingRefused extends Unsupported {
 
   constructor(vf: Vf, setting: string, cause: KernelError) {
     const hint = cause.hint ? ` (${cause.hint})` : '';
+    const place = standsAlone(vf) ? vfName(vf) : `VF ${vf.index} (${vf.pci}) of ${pfName(vf.pf)}`;
     super(
-      `Cannot set ${setting} on VF ${vf.index} (${vf.pci}) of ${pfName(vf.pf)}: ` +
+      `Cannot set ${setting} on ${place}: ` +
         `its driver ${vf.pf.driver ?? '(none)'} answered ${errnoName(cause.errno)}${hint}`,
       { cause },
     );
@@ -171,17 +177,15 @@ const busyTries = 20;
 const busyPauseMs = 100;
 
 /**
- * The PF of a VF, and what it has programmed for it; waits for a VF that is being reset.
- * @throws NotUsable if nothing will ever be reported; KernelError EAGAIN
+ * The PF of a VF, and what it has programmed for it; waits for a VF that is being reset. A PF whose driver has no settings of VFs (virtio)
+ * has no list of them either.
+ * @throws NotUsable if the PF is out of sight; KernelError EAGAIN
  */
 export async function awaitSettings(rtnl: Rtnetlink, vf: Vf): Promise<{ pf: Link; settings: VfSettings }> {
   for (let tries = 1; ; tries++) {
     const pf = vf.pf.ifname === undefined ? undefined : await getLinkWithVfs(rtnl, vf.pf.ifname);
     if (!pf) throw new NotUsable(`Cannot program ${vfName(vf)}: its PF has no netdev on the host`);
-    if (!pf.vfs)
-      throw new NotUsable(
-        `Cannot program ${vfName(vf)}: the driver ${vf.pf.driver ?? '(none)'} of its PF reports no VFs`,
-      );
+    if (!pf.vfs) return { pf, settings: {} };
     const settings = settingsOf(pf, vf.index);
     if (settings) return { pf, settings };
     if (tries === busyTries)

@@ -222,7 +222,12 @@ describe('sriov check', () => {
       11,
       'VF 0 of PF ens1 (0000:03:10.0) belongs to default/web',
     ],
-    ['a PF out of reach', { deviceID: '0000:03:10.6' }, 100, 'reports no VFs'],
+    [
+      'settings that the driver of the PF does not have',
+      { deviceID: '0000:03:10.6', vlan: 5, trust: 'on' },
+      2,
+      'Cannot set "vlan": 5, "trust": "on" on VF 3 of PF ens1 (0000:03:10.6): the driver igb of PF ens1 has no settings of VFs (EOPNOTSUPP)',
+    ],
   ])('refuses %s', async (_, config, code, message) => {
     using s = stage();
     s.claim(0, 'attached', s.pod.path, { pod: 'default/web' });

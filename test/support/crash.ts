@@ -29,7 +29,15 @@ export const commonOptions = {
   mtu: '1400',
 };
 
-type Config = typeof common & { dpdk?: true };
+/** A NIC's, which has no PF that could set more. */
+export const commonOfNic = {
+  deviceID: '0000:02:00.0',
+  mac: '02:00:00:00:c0:02',
+  mtu: 1400,
+  ipam: hostLocal('10.1.0.0/24'),
+};
+
+type Config = (typeof common | typeof commonOfNic) & { dpdk?: true };
 
 /** How a call ended. */
 interface Ended {
@@ -45,6 +53,8 @@ export interface Door {
   readonly hasIpam?: true;
   /** A server: how often its own threads wake it by write() differs, so some of the last points may not come in a second run. */
   readonly isServer?: true;
+  /** Its device (VF 0 of the 82576). */
+  readonly device?: string;
   /** How a killed call for pod p is cleaned up after. Each must leave the node as it was before. */
   readonly recoveries: Readonly<Record<string, (node: TestNode) => Promise<void>>>;
 }
@@ -59,6 +69,7 @@ export async function mustEnd(call: Promise<Ended>): Promise<void> {
 export function cniDoor(config: Config): Door {
   return {
     hasIpam: true,
+    device: config.deviceID,
     attach: (node, pod, wrapper) => node.cni('ADD', pod, config, undefined, wrapper),
     detach: (node, pod, wrapper) => node.cni('DEL', pod, config, undefined, wrapper),
     recoveries: {
@@ -233,7 +244,7 @@ export function describeCrashes(kind: string, door: Door, sampled: number, more:
         console.log(failures.at(-1));
         // Go on from a clean node, so that one failure does not hide the others.
         await makePod();
-        await node.machine.run('/opt/cni/bin/sriov release 0000:01:10.0 --force');
+        await node.machine.run(`/opt/cni/bin/sriov release ${door.device ?? common.deviceID} --force`);
         await door.detach(node, 'p');
         if (JSON.stringify(await node.state()) !== JSON.stringify(pristine))
           throw new Error(failures.join('\n'));

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { LabOptions } from '../../lab/lab.ts';
 import { type CniAnswer, difference, hostLocal, pfPci, TestNode, vfPci } from './node.ts';
 import { placeOf, plausibleErrors, unknownCalls } from './plausible-errors.ts';
 import { isSoak, sample, seed, seeded } from './random.ts';
@@ -24,7 +25,9 @@ export interface Lane {
   readonly card: number;
   readonly pod: string;
   readonly network: string;
-  readonly config: Record<string, unknown> & { readonly dpdk?: true };
+  readonly config: Record<string, unknown> & { readonly deviceID: string; readonly dpdk?: true };
+  /** Makes something of an attachment differ from what was asked for. */
+  readonly spoil: (node: TestNode) => Promise<unknown>;
 }
 
 export function makeLane(card: number, extra: { readonly dpdk?: true } = {}): Lane {
@@ -32,6 +35,10 @@ export function makeLane(card: number, extra: { readonly dpdk?: true } = {}): La
     card,
     pod: `p${card}`,
     network: `net${card}`,
+    spoil: async (node) => {
+      const pf = await node.sh(`ls /sys/bus/pci/devices/${pfPci(card)}/net`);
+      await node.sh(`ip link set ${pf} vf 0 vlan 99`);
+    },
     config: {
       cniVersion: '1.0.0',
       name: `net${card}`,
@@ -45,6 +52,26 @@ export function makeLane(card: number, extra: { readonly dpdk?: true } = {}): La
       mtu: 1400,
       ipam: hostLocal(`10.${card + 1}.0.0/24`),
       ...extra,
+    },
+  };
+}
+
+/** A lane of a NIC that stands in the place of a card: no PF, and what its netdev can have. */
+export function makeNicLane(card: number): Lane {
+  const pod = `p${card}`;
+  const network = `net${card}`;
+  return {
+    card,
+    pod,
+    network,
+    spoil: (node) => node.sh(`ip -n ${pod} link set net1 mtu 1300`),
+    config: {
+      cniVersion: '1.0.0',
+      name: network,
+      deviceID: pfPci(card),
+      mac: `02:00:00:00:c${card}:02`,
+      mtu: 1400,
+      ipam: hostLocal(`10.${card + 1}.0.0/24`),
     },
   };
 }
@@ -83,7 +110,7 @@ class LaneView {
 
   /** Whether a record says that something of ours is still to be undone. */
   async isRecorded(): Promise<boolean> {
-    const pci = this.lane.config['deviceID'] as string;
+    const pci = this.lane.config.deviceID;
     return (
       (await this.node.sh(`ls /var/lib/cni/sriov/*/ 2> /dev/null | grep -c '${pci}.*json$' || true`)) !== '0'
     );
@@ -231,12 +258,11 @@ export class ErrorLane {
         command: 'CHECK',
         prepare: async () => {
           if (!(await this.#view.isRecorded())) await attach();
-          const link = await this.#node.sh(`ls /sys/bus/pci/devices/${pfPci(this.#lane.card)}/net`);
-          await this.#node.sh(`ip link set ${link} vf 0 vlan 99`);
+          await this.#lane.spoil(this.#node);
           drifted = await this.#view.attached();
         },
         config: withPrevious,
-        afterSuccess: () => Promise.resolve('exit code 0, although the VLAN is another one'),
+        afterSuccess: () => Promise.resolve('exit code 0, although something has changed'),
         afterFailure: () => unchanged(drifted),
         recover: () => this.#delAll(),
       },
@@ -340,8 +366,7 @@ export class ErrorLane {
     await this.#makePod();
     const { code } = await this.#node.cni('DEL', this.#lane.pod, this.#lane.config);
     if (code !== 0 || (await this.#leftBehind()))
-      await this.#node.machine
-        .run(`/opt/cni/bin/sriov release ${this.#lane.config['deviceID'] as string} --force
+      await this.#node.machine.run(`/opt/cni/bin/sriov release ${this.#lane.config.deviceID} --force
         ip netns del ${this.#lane.pod}; sleep 1; rm -f /var/lib/cni/networks/${this.#lane.network}/10.*`);
     await this.#makePod();
     const left = await this.#leftBehind();
@@ -404,23 +429,30 @@ const sampled: Record<string, number> = {
   STATUS: 2,
 };
 
+const laneCount = 3;
+
 /**
  * Puts every plausible error at every system call of every command, one at a time, on several cards at once.
- * @param extra of the network
+ * @param laneOn the network of a card
+ * @param more what the machine has where it is not that many of the lab's cards
  */
-export function describeErrors(kind: string, extra: { readonly dpdk?: true } = {}): void {
-  const laneCount = 3;
+export function describeErrors(
+  kind: string,
+  laneOn: (card: number) => Lane = makeLane,
+  more: LabOptions = { pfs: laneCount },
+): void {
   let node: TestNode;
   let lanes: ErrorLane[];
   let pristine: unknown;
 
   beforeAll(async () => {
-    node = await TestNode.start({ pfs: laneCount, vfs: 1 });
+    node = await TestNode.start({ ...more, vfs: 1 });
     await node.sh('modprobe vfio-pci');
-    lanes = Array.from({ length: laneCount }, (_, card) => new ErrorLane(node, makeLane(card, extra)));
+    const made = Array.from({ length: laneCount }, (_, card) => laneOn(card));
+    lanes = made.map((lane) => new ErrorLane(node, lane));
     // The kernel gives a reloaded driver's netdev the first free "eth": no name of ours may be one.
-    for (let card = 0; card < laneCount; card++)
-      await node.sh(`ip link set $(ls /sys/bus/pci/devices/${vfPci(card, 0)}/net) name vf${card}`);
+    for (const { card, config } of made)
+      await node.sh(`ip link set $(ls /sys/bus/pci/devices/${config.deviceID}/net) name vf${card}`);
     await Promise.all(lanes.map((lane) => lane.learn()));
     pristine = await node.state();
   }, 900_000);

@@ -124,3 +124,34 @@ export function pfTree(shape: PfShape): Tree {
     class: { net: { [ifname]: { device: link(path(pci)) } } },
   };
 }
+
+export interface NicShape {
+  readonly pci: string;
+  readonly ifname?: string;
+  readonly driver?: string;
+  /** The device "virtio3" between the PCI function and the netdev. */
+  readonly virtio?: string;
+}
+
+/** The part of sysfs that a NIC without SR-IOV makes, in a machine that does not see a PF of it. */
+export function nicTree({ pci, ifname = 'eth1', driver = 'e1000e', virtio }: NicShape): Tree {
+  const path = `bus/pci/devices/${pci}`;
+  const net: Tree = { net: { [ifname]: { ifindex: '3\n' } } };
+  const parent = virtio === undefined ? path : `${path}/${virtio}`;
+  return {
+    bus: {
+      pci: {
+        drivers: { [driver]: {} },
+        devices: {
+          [pci]: {
+            class: '0x020000\n',
+            driver: link(`bus/pci/drivers/${driver}`),
+            ...(virtio === undefined ? net : { [virtio]: net }),
+          },
+        },
+      },
+      virtio: { devices: virtio === undefined ? {} : { [virtio]: link(parent) } },
+    },
+    class: { net: { [ifname]: { device: link(parent) } } },
+  };
+}

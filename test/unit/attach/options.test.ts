@@ -25,6 +25,13 @@ describe('every option as text', () => {
     [{ deviceID: '03:02.0' }, { device: { kind: 'vf', pci: '0000:03:02.0' } }],
   ])('%j', (options, wish) => expect(parse({ pf: 'e', ...options }).wish).toMatchObject(wish));
 
+  test('devices, with commas between them', () => {
+    expect(parse({ devices: '02:00.0,0000:03:00.0' }).wish.device).toMatchObject({
+      kind: 'pool',
+      pool: { devices: ['0000:02:00.0', '0000:03:00.0'] },
+    });
+  });
+
   test.each(['1', 'true', 'TRUE', 'on', 'yes'])('trust=%s is on', (text) => {
     expect(settingsOf({ trust: text }).trust).toBe(true);
   });
@@ -63,6 +70,13 @@ describe('a container over its network', () => {
   test('its device, too, whichever way it is named', () => {
     expect(parse({ pf: 'e', vf: '2' }, { deviceID: '03:02.0' }).wish.device?.kind).toBe('vf');
     expect(parse({ deviceID: '03:02.0' }, { pf: 'e' }).wish.device?.kind).toBe('pool');
+    expect(parse({ pf: 'e', vf: '2' }, { devices: '03:02.0' }).wish.device).toMatchObject({
+      pool: { pfs: [], devices: ['0000:03:02.0'] },
+    });
+    expect(parse({ devices: '03:02.0' }, { pf: 'e' }).wish.device).toMatchObject({
+      pool: { pfs: [{ pf: 'e' }] },
+    });
+    expect(parse({ devices: '03:02.0' }, { deviceID: '04:00.0' }).wish.device?.kind).toBe('vf');
   });
   test('another name of the same thing is the same thing', () => {
     expect(parse({ vlan: '5', pf: 'e' }, { vlanid: '7' }).wish.settings.vlan?.id).toBe(7);

@@ -96,6 +96,16 @@ describe('parseConfig() refuses with code 7, naming key, value and what is allow
       '"min_tx_rate": 10 is not allowed: it is more than "max_tx_rate": 5',
     ],
     [{ deviceID: 'ens1f0' }, '"deviceID": "ens1f0" is not allowed: must be the PCI address of a VF'],
+    [{ devices: [] }, '"devices": [] is not allowed: must be a list of PCI addresses of VFs or NICs'],
+    [{ devices: ['eth1'] }, '"devices": ["eth1"] is not allowed: must be a list of PCI addresses'],
+    [{ devices: '0000:02:00.0' }, '"devices": "0000:02:00.0" is not allowed'],
+    [{ deviceID: '', devices: ['02:00.0'], vf: 1 }, '"vf": 1 is not allowed: it needs "pf"'],
+    [
+      { pf: 'ens1', devices: ['02:00.0'] },
+      '"devices": ["02:00.0"] is not allowed: a pool is a list of devices',
+    ],
+    [{ driver: 'iavf' }, '"driver": "iavf" is not allowed: it needs "pf" or "devices"'],
+    [{ device: 'eth1' }, 'did you mean "devices"?'],
     [{ ipam: { type: '../evil' } }, '"ipam": {"type":"../evil"} is not allowed'],
     [{ ipam: 'host-local' }, '"ipam": "host-local" is not allowed'],
     [{ mtu: 10 }, '"mtu": 10 is not allowed'],
@@ -135,6 +145,10 @@ describe('pools', () => {
     [
       { pf: 'ens1f0', driver: ['iavf', 'vfio-pci'] },
       { pfs: [{ pf: 'ens1f0' }], drivers: ['iavf', 'vfio-pci'] },
+    ],
+    [
+      { devices: ['02:00.0', '0000:AF:00.0', '0000:02:00.0'], driver: 'e1000e' },
+      { pfs: [], devices: ['0000:02:00.0', '0000:af:00.0'], drivers: ['e1000e'] },
     ],
   ])('%j', (config, pool) => expect(poolOf(config)).toEqual({ kind: 'pool', pool }));
 

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { readDeviceInfo } from '../../../src/dpdk/device-info.ts';
 import { type DpdkWish, loadDriver, userspaceDriverFor, wrongKind } from '../../../src/dpdk/driver.ts';
 import { requireIommu, vfioDeviceFile } from '../../../src/dpdk/iommu.ts';
-import { findVf, type Vf } from '../../../src/vf/inventory.ts';
+import { findDevice, type Vf } from '../../../src/vf/inventory.ts';
 import { devices, link, pfTree, sysfsTree, type Tree } from '../../support/sysfs-tree.ts';
 
 const pci = '0000:01:10.0';
@@ -10,7 +10,7 @@ const igb = pfTree({ pci: '0000:01:00.0', ifname: 'ens1' });
 
 function vfWith(driver: string | undefined): Vf {
   using tree = sysfsTree(igb);
-  return { ...findVf(tree.sys, pci), driver };
+  return { ...findDevice(tree.sys, pci), driver };
 }
 
 describe('which driver a VF gets', () => {
@@ -85,7 +85,7 @@ function group(number: string, members: Record<string, string | undefined>, more
 describe('IOMMU groups', () => {
   const check = (tree: Tree, isClaimed = (_: string) => false) => {
     using sysfs = sysfsTree(igb, tree);
-    requireIommu(sysfs.sys, findVf(sysfs.sys, pci), isClaimed);
+    requireIommu(sysfs.sys, findDevice(sysfs.sys, pci), isClaimed);
   };
   const other = '0000:01:00.1';
 
@@ -132,12 +132,12 @@ function noIommuMode(mode: string): Tree {
 describe('before a VF is bound', () => {
   test('nothing is loaded where the driver is there', () => {
     using tree = sysfsTree(igb, { bus: { pci: { drivers: { igb_uio: {} } } } });
-    loadDriver(tree.sys, findVf(tree.sys, pci), 'igb_uio');
+    loadDriver(tree.sys, findDevice(tree.sys, pci), 'igb_uio');
   });
 
   test('a driver that this kernel does not have is named', () => {
     using tree = sysfsTree(igb);
-    expect(() => loadDriver(tree.sys, findVf(tree.sys, pci), 'igb_uio')).toThrow(
+    expect(() => loadDriver(tree.sys, findDevice(tree.sys, pci), 'igb_uio')).toThrow(
       /to igb_uio: this kernel does not have that driver .*another "dpdk.driver"/,
     );
   });
@@ -147,7 +147,7 @@ describe('device-info', () => {
   test('of a ConnectX VF names its RDMA devices', () => {
     const tree = pfTree({ pci: '0000:01:00.0', driver: 'mlx5_core', vfDriver: 'mlx5_core' });
     using sysfs = sysfsTree(tree, devices({ [pci]: { infiniband: { mlx5_2: {}, mlx5_3: {} } } }));
-    const vf = findVf(sysfs.sys, pci);
+    const vf = findDevice(sysfs.sys, pci);
     expect(userspaceDriverFor(vf, {})).toBeUndefined();
     expect(readDeviceInfo(sysfs.sys, vf, false, '/dev/null')).toEqual({
       'pci-address': pci,
@@ -158,7 +158,7 @@ describe('device-info', () => {
 
   test('of a VF for userspace names vhost-net where the host has it', () => {
     using sysfs = sysfsTree(igb);
-    const vf = findVf(sysfs.sys, pci);
+    const vf = findDevice(sysfs.sys, pci);
     expect(readDeviceInfo(sysfs.sys, vf, true, '/dev/null')).toEqual({
       'pci-address': pci,
       'pf-pci-address': '0000:01:00.0',

@@ -1,5 +1,13 @@
 import { describe, expect, test } from 'vitest';
-import { findPf, findVf, listPfs, listVfs, NotUsable, parsePci, readVf } from '../../../src/vf/inventory.ts';
+import {
+  findDevice,
+  findPf,
+  listPfs,
+  listVfs,
+  NotUsable,
+  parsePci,
+  readVf,
+} from '../../../src/vf/inventory.ts';
 import { devices, pfTree, sysfsTree, type Tree } from '../../support/sysfs-tree.ts';
 
 test.each([
@@ -18,7 +26,7 @@ const igb = pfTree({ pci: '0000:01:00.0', ifname: 'ens1', numVfs: 3 });
 describe('a plain VF', () => {
   test('is found with its PF, index, driver and netdev', () => {
     using tree = sysfsTree(igb);
-    expect(findVf(tree.sys, '0000:01:10.2')).toEqual({
+    expect(findDevice(tree.sys, '0000:01:10.2')).toEqual({
       pci: '0000:01:10.2',
       index: 1,
       driver: 'igbvf',
@@ -29,12 +37,12 @@ describe('a plain VF', () => {
 
   test('has its index from the links where a card reports no offset and stride', () => {
     using tree = sysfsTree(igb, devices({ '0000:01:00.0': { sriov_offset: '5\n' } }));
-    expect(findVf(tree.sys, '0000:01:10.4').index).toBe(2);
+    expect(findDevice(tree.sys, '0000:01:10.4').index).toBe(2);
   });
 
   test('under vfio-pci has no netdev', () => {
     using tree = sysfsTree(pfTree({ pci: '0000:01:00.0', vfDriver: 'vfio-pci' }));
-    expect(findVf(tree.sys, '0000:01:10.0')).toMatchObject({ driver: 'vfio-pci', ifnames: [] });
+    expect(findDevice(tree.sys, '0000:01:10.0')).toMatchObject({ driver: 'vfio-pci', ifnames: [] });
   });
 });
 
@@ -83,11 +91,11 @@ describe('errors say what is wrong', () => {
       '0000:01:00.0',
       'it is a physical function; PF ens1 has 3 VFs of 7: echo N > /sys/class/net/ens1/device/sriov_numvfs',
     ],
-    ['0000:02:00.0', 'not a virtual function'],
+    ['0000:02:00.0', 'it is neither a virtual function nor another network device'],
   ])('%s', (pci, text) => {
     using tree = sysfsTree(igb, devices({ '0000:02:00.0': {} }));
-    expect(() => findVf(tree.sys, pci)).toThrow(NotUsable);
-    expect(() => findVf(tree.sys, pci)).toThrow(text);
+    expect(() => findDevice(tree.sys, pci)).toThrow(NotUsable);
+    expect(() => findDevice(tree.sys, pci)).toThrow(text);
   });
 
   test('readVf() knows a VF that is gone', () => {
