@@ -16,7 +16,7 @@ import {
   recordedNetns,
 } from './go-cache.ts';
 import { ipamType } from './ipam-plugin.ts';
-import { isHopeless, startFreeing, writeLease } from './lease.ts';
+import { freeAddress, isHopeless, writeLease } from './lease.ts';
 import { undo } from './release.ts';
 import type { Caller } from './wish.ts';
 
@@ -36,7 +36,7 @@ export async function releaseGoAttachment(
   if (hasPassedOn(host, made) || (holder !== undefined && netns !== '' && holder !== netns)) {
     // Its cache may still be the only one that knows what the VF was like at first: recovery looks at it when the VF is free.
     host.log.info('VF serves another pod now', { vf: made.pci });
-    return freeAddress(host, await claimOf(host, made, caller, undefined), caller);
+    return freeOnly(host, await claimOf(host, made, caller, undefined), caller);
   }
   return restore(host, made, lock, caller, netns || recordedNetns(host, made.pci));
 }
@@ -90,9 +90,9 @@ async function restore(
 }
 
 /** Only the address of an attachment whose VF is somebody else's by now. */
-function freeAddress(host: Host, claim: PodClaim, caller: Caller): Failure | undefined {
+function freeOnly(host: Host, claim: PodClaim, caller: Caller): Failure | undefined {
   try {
-    startFreeing(host, claim, caller)();
+    freeAddress(host, claim, caller);
     return undefined;
   } catch (error) {
     const notFreed = new Failure('incomplete', `Address not freed: ${messageOf(error)}`, undefined, {

@@ -1,7 +1,16 @@
 import * as z from 'zod/mini';
 import type { FileLock } from '../kernel/files.ts';
 import { parseJson } from '../kernel/json.ts';
-import { type Child, findProgram, finish, start } from '../kernel/process.ts';
+import {
+  type Child,
+  findProgram,
+  finish,
+  give,
+  pipeBytes,
+  start,
+  startWaiting,
+  type WaitingChild,
+} from '../kernel/process.ts';
 import type { PodClaim } from '../vf/claims.ts';
 import { Failure, IpamRefused } from './failure.ts';
 import { type Attachment, type Caller, withinIpamCall } from './wish.ts';
@@ -83,12 +92,44 @@ export function needsInterfaceAtDel({ config }: PodClaim['request']): boolean {
 }
 
 /**
+ * Whether an IPAM plugin only looks into files or a database, and does nothing before it has read its configuration: it can run, or start,
+ * while the interface is still on its way.
+ */
+export function isIndependent({ plugin }: IpamCall): boolean {
+  return ['host-local', 'static', 'whereabouts', 'nv-ipam'].includes(plugin);
+}
+
+/**
  * Starts the IPAM plugin. It is killed if we die, and it holds the VF's lock: whoever cleans up after us waits until it is gone, so that
  * no lease is written behind a DEL.
  */
 export function startIpam(command: IpamCommand, call: IpamCall, lock?: FileLock): Child {
+  return start(call.program, [], variablesOf(command, call), inputOf(call), lock ? [lock.fd] : []);
+}
+
+/** Starts the IPAM plugin ahead of what it must wait for; undefined if it may not be, see {@link isIndependent}. */
+export function startWaitingIpam(
+  command: IpamCommand,
+  call: IpamCall,
+  lock?: FileLock,
+): WaitingChild | undefined {
+  const mostBytes = 3 * inputOf(call).length; // of UTF-8
+  if (!isIndependent(call) || mostBytes > pipeBytes) return undefined;
+  return startWaiting(call.program, [], variablesOf(command, call), lock ? [lock.fd] : []);
+}
+
+/** Lets an IPAM plugin that waits go on. */
+export function beginIpam(call: IpamCall, child: WaitingChild): void {
+  give(child, inputOf(call));
+}
+
+function inputOf({ request }: IpamCall): string {
+  return JSON.stringify(request.config);
+}
+
+function variablesOf(command: IpamCommand, call: IpamCall): Record<string, string | undefined> {
   const { attachment, env, request } = call;
-  const variables = {
+  return {
     ...env,
     CNI_COMMAND: command,
     CNI_CONTAINERID: attachment.containerId,
@@ -98,7 +139,6 @@ export function startIpam(command: IpamCommand, call: IpamCall, lock?: FileLock)
     CNI_PATH: request.cniPath,
     [withinIpamCall]: '1',
   };
-  return start(call.program, [], variables, JSON.stringify(request.config), lock ? [lock.fd] : []);
 }
 
 /** Our own keys of CNI_ARGS (MAC, VF, VLAN) are unknown to an IPAM plugin, which must not fail for them. */

@@ -13,6 +13,7 @@ import {
   writeFileAtomically,
 } from '../kernel/files.ts';
 import { parseJson } from '../kernel/json.ts';
+import { abandon, type Child } from '../kernel/process.ts';
 import {
   type PodClaim,
   findClaims,
@@ -23,7 +24,15 @@ import {
 } from '../vf/claims.ts';
 import type { Host } from '../vf/host.ts';
 import { Failure, messageOf } from './failure.ts';
-import { finishIpam, fuller, ipamCall, isStripped, startIpam } from './ipam-plugin.ts';
+import {
+  beginIpam,
+  finishIpam,
+  fuller,
+  ipamCall,
+  isStripped,
+  startIpam,
+  startWaitingIpam,
+} from './ipam-plugin.ts';
 import type { Caller } from './wish.ts';
 
 const triesSchema = z.looseObject({
@@ -155,7 +164,7 @@ export function freeLease(host: Host, lease: Lease, caller: Caller): Failure | u
   const request = fuller(lease.claim.request, caller.request);
   const claim = { ...lease.claim, request };
   try {
-    startFreeing(host, claim, caller)();
+    freeAddress(host, claim, caller);
     dropLease(host, lease);
     return undefined;
   } catch (error) {
@@ -180,18 +189,51 @@ export function isHopeless(
   return lease.isStripped && isStripped(fuller(lease.claim.request, caller.request).config);
 }
 
+/** The IPAM plugin's DEL with the configuration of the ADD, where nothing is done beside it. @throws Failure; IpamRefused */
+export function freeAddress(host: Host, claim: PodClaim, caller: Caller): void {
+  using freeing = startFreeing(host, claim, caller);
+  freeing?.begin();
+  freeing?.finish();
+}
+
+/** An address that is freed beside the kernel's work. Each throws Failure or IpamRefused. */
+export interface Freeing extends Disposable {
+  /** Nobody can use the address any more. */
+  begin(): void;
+  /** Waits for the IPAM plugin. */
+  finish(): void;
+}
+
 /**
- * Starts the IPAM plugin's DEL beside the kernel's work, with the configuration of the ADD; the returned function waits for it.
- * @throws Failure; IpamRefused
+ * Gets the IPAM plugin's DEL ready, with the configuration of the ADD: where it may be, its process has started when the address may be
+ * freed. Undefined if there is no IPAM plugin.
+ * @throws Failure
  */
-export function startFreeing(host: Host, claim: PodClaim, caller: Caller, lock?: FileLock): () => void {
+export function startFreeing(
+  host: Host,
+  claim: PodClaim,
+  caller: Caller,
+  lock?: FileLock,
+): Freeing | undefined {
   const { containerId, ifname, netns } = claim.owner;
   const request = fuller(claim.request, caller.request);
   const call = ipamCall(request, { containerId, ifname, netns: netns.path }, caller);
-  if (!call) return () => {};
-  const child = startIpam('DEL', call, lock);
-  return () => {
-    finishIpam('DEL', call, child);
-    host.log.info('addresses freed', { vf: claim.vf.pci, ipam: call.plugin });
+  if (!call) return undefined;
+  let waiting = startWaitingIpam('DEL', call, lock);
+  let running: Child | undefined;
+  return {
+    begin: () => {
+      running = waiting ?? startIpam('DEL', call, lock);
+      if (waiting) beginIpam(call, waiting);
+      waiting = undefined;
+    },
+    finish: () => {
+      if (!running) return;
+      finishIpam('DEL', call, running);
+      host.log.info('addresses freed', { vf: claim.vf.pci, ipam: call.plugin });
+    },
+    [Symbol.dispose]: () => {
+      if (waiting) abandon(waiting);
+    },
   };
 }

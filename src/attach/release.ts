@@ -47,8 +47,9 @@ function markReleasing(host: Host, claim: Claim): void {
  * tolerates that there is nothing to undo, and goes on after a failure.
  *
  * Order: the netdev leaves the pod, or the VF its userspace driver, first (nobody may use the VF any more); then the PF's settings; then
- * the netdev's own MAC, which drivers refuse while the PF has another one; the IPAM plugin frees the address as soon as nobody can use it,
- * beside the rest. Only "dhcp" frees it before everything else, see {@link needsInterfaceAtDel}.
+ * the netdev's own MAC, which drivers refuse while the PF has another one; the IPAM plugin, which has started meanwhile,
+ * frees the address as soon as nobody can use it, beside the rest. Only "dhcp" frees it before everything else, see
+ * {@link needsInterfaceAtDel}.
  * @returns why the address could not be freed
  * @throws StillHeld; Failure `incomplete` or `busy`
  */
@@ -74,16 +75,20 @@ export async function undo(
   // What Docker gave, Docker frees.
   const ofPod: PodClaim | undefined = claim.version === 1 ? claim : undefined;
   const isEarly = ofPod !== undefined && needsInterfaceAtDel(ofPod.request);
-  const startAddress = () => address.attempt(() => ofPod && startFreeing(host, ofPod, caller, lock));
-  const early = isEarly ? await startAddress() : undefined;
-  if (early) await address.attempt(early);
+  using freeing = await address.attempt(() => ofPod && startFreeing(host, ofPod, caller, lock));
+  const free = () => address.attempt(() => freeing?.begin());
+  const isFreed = () => address.attempt(() => freeing?.finish());
+  if (isEarly) {
+    await free();
+    await isFreed();
+  }
   // As long as the VF is in the pod, nothing else may be undone.
   if (vf)
     await (isOnUserspaceDriver(claim, vf)
       ? leaveUserspace(host, claim, vf, lock)
       : leavePod(host, claim, vf, caller));
   phases.end('leave');
-  const late = isEarly ? undefined : await startAddress();
+  if (!isEarly) await free();
   if (vf) {
     if (!standsAlone(vf)) await device.attempt(() => restorePf(host, claim, vf));
     phases.end('settings');
@@ -91,7 +96,7 @@ export async function undo(
     if (claim.dpdk) await device.attempt(() => restoreOverride(host, claim));
     phases.end('netdev');
   }
-  if (late) await address.attempt(late);
+  if (!isEarly) await isFreed();
   phases.end('ipam');
   const deviceInfoFile = ofPod?.deviceInfoFile;
   if (deviceInfoFile !== undefined) await device.attempt(() => removeFile(deviceInfoFile));

@@ -3,20 +3,39 @@ import { type Claim, isUserspace } from '../vf/claims.ts';
 import type { Host } from '../vf/host.ts';
 import { type Vf, vfName } from '../vf/inventory.ts';
 import { findOnHost, restoreNetdev, startDriver } from '../vf/netdev.ts';
-import { applySettings, awaitSettings, changes, flat, restorable } from '../vf/settings.ts';
+import {
+  applySettings,
+  awaitSettings,
+  changes,
+  flat,
+  restorable,
+  SettingRefused,
+  unknownBefore,
+  type VfSettings,
+} from '../vf/settings.ts';
 
 /** Brings the PF's settings back, but only those that differ: some drivers pin a MAC by any write. */
 export async function restorePf(host: Host, claim: Claim, vf: Vf): Promise<void> {
   const hasNetdev = claim.original.netdev !== undefined && !isUserspace(claim);
   const wanted = restorable(claim.original.settings, claim.asked, hasNetdev);
-  if (Object.keys(wanted).length === 0) return;
+  const unknown = unknownBefore(claim.original.settings, claim.asked);
+  if (Object.keys({ ...wanted, ...unknown }).length === 0) return;
   const { pf, settings: now } = await awaitSettings(host.netns.rtnl, vf);
-  const settings = changes(now, wanted);
-  if (Object.keys(settings).length === 0) return;
-  const fields = { vf: vf.pci, pf: vf.pf.ifname, ...flat(settings) };
-  await host.log.change('PF settings restored', fields, () =>
-    applySettings(host.netns.rtnl, pf.ifindex, vf, settings),
-  );
+  const restore = async (settings: VfSettings) => {
+    if (Object.keys(settings).length === 0) return;
+    const fields = { vf: vf.pci, pf: vf.pf.ifname, ...flat(settings) };
+    await host.log.change('PF settings restored', fields, () =>
+      applySettings(host.netns.rtnl, pf.ifindex, vf, settings),
+    );
+  };
+  await restore(changes(now, wanted));
+  try {
+    await restore(unknown);
+  } catch (error) {
+    // The ADD failed for the same reason: such a driver has no such setting.
+    if (!(error instanceof SettingRefused)) throw error;
+    host.log.debug('not a setting of this driver', { vf: vf.pci, error: error.message });
+  }
 }
 
 /** Binds the VF to the driver that it had, where it has none, and makes its netdev what it was. */

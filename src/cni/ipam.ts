@@ -4,6 +4,7 @@ import {
   type IpamCall,
   ipamCall,
   ipamType,
+  isIndependent,
   parseObject,
   runIpam,
   startIpam,
@@ -107,19 +108,12 @@ export function collectAddresses(host: Host, request: Request): void {
 }
 
 /**
- * IPAM plugins that only look into files or a database: they can run while the interface is still on
- * its way.
- */
-const independent = ['host-local', 'static', 'whereabouts', 'nv-ipam'];
-
-/**
  * The addresses that an IPAM plugin gives. It starts at once where it cannot need the interface, and
  * runs beside the kernel's work.
  */
 export function ipamAddresses(call: IpamCall): AddressSource<IpamAddresses> {
   return (lock) => {
-    const isEarly = independent.includes(call.plugin);
-    let running: Child | undefined = isEarly ? startIpam('ADD', call, lock) : undefined;
+    let running: Child | undefined = isIndependent(call) ? startIpam('ADD', call, lock) : undefined;
     return {
       result: () => {
         const child = running ?? startIpam('ADD', call, lock);

@@ -1,3 +1,4 @@
+import { Errno, isErrno } from './errno.ts';
 import { readFile } from './files.ts';
 import { isRegular, system } from './system.ts';
 
@@ -5,6 +6,11 @@ import { isRegular, system } from './system.ts';
 export interface Child {
   readonly pid: number;
   readonly stdout: number;
+}
+
+/** A program that waits for its input, see {@link startWaiting}. */
+export interface WaitingChild extends Child {
+  readonly stdin: number;
 }
 
 /** How a program ended. */
@@ -32,7 +38,57 @@ export function start(
   stdin: string,
   keptFds: readonly number[] = [],
 ): Child {
-  const input = system.memfd('stdin', stdin);
+  return launch(file, args, env, system.memfd('stdin', stdin), keptFds);
+}
+
+/** What a pipe takes from us at once, whether or not anybody reads it: 16 pages (pipe(7)). */
+export const pipeBytes = 16 * 4096;
+
+/**
+ * As {@link start}, but the program's input is a pipe that is empty as yet: it gets as far as it comes without, beside what we do. If we
+ * die, it reads an end of file.
+ * @throws FileError if it cannot be started; KernelError
+ */
+export function startWaiting(
+  file: string,
+  args: readonly string[],
+  env: Readonly<Record<string, string | undefined>>,
+  keptFds: readonly number[] = [],
+): WaitingChild {
+  const [input, stdin] = system.pipe();
+  try {
+    return { ...launch(file, args, env, input, keptFds), stdin };
+  } catch (error) {
+    system.close(stdin);
+    throw error;
+  }
+}
+
+/** Gives a program that waits its input, of at most {@link pipeBytes}, and the end of it. One that does not want it is no error. */
+export function give({ stdin }: WaitingChild, text: string): void {
+  try {
+    system.writeText(stdin, text);
+  } catch (error) {
+    if (!isErrno(error, Errno.EPIPE)) throw error;
+  } finally {
+    system.close(stdin);
+  }
+}
+
+/** Ends a program that waits without its input: it reads an end of file. Whoever does not end by that ends with us. */
+export function abandon(child: WaitingChild): void {
+  system.close(child.stdin);
+  finish(child, 1000);
+}
+
+/** Starts a program with this descriptor as its stdin, and closes that here. */
+function launch(
+  file: string,
+  args: readonly string[],
+  env: Readonly<Record<string, string | undefined>>,
+  input: number,
+  keptFds: readonly number[],
+): Child {
   let stdout: number | undefined;
   try {
     stdout = system.memfd('stdout', '');

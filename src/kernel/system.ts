@@ -78,6 +78,8 @@ export interface System {
   flock(fd: number, timeoutMs: number): boolean;
   /** An anonymous file that holds a text and stands at its start. */
   memfd(name: string, text: string): number;
+  /** A pipe: the end to read from, and the one to write to. */
+  pipe(): [number, number];
 
   /** Starts a program that is killed when we die. keptFds stay open in it under their numbers, stderr is ours. Returns its pid. */
   spawn(

@@ -107,6 +107,15 @@ export function restorable(original: VfSettings, asked: VfSettings, hasNetdev: b
   return pick(original, (key) => asked[key] !== undefined || (key === 'mac' && !hasNetdev));
 }
 
+/**
+ * What a release sets where the driver takes a setting and does not report it, so that nobody knows what it was: what drivers start with.
+ * The next tenant is not to be trusted because the last one was.
+ */
+export function unknownBefore(original: VfSettings, asked: VfSettings): VfSettings {
+  const isUnknown = (key: Key) => asked[key] !== undefined && original[key] === undefined;
+  return pick({ spoofchk: true, trust: false }, isUnknown);
+}
+
 function pick(settings: VfSettings, wanted: (key: Key) => boolean): VfSettings {
   return Object.fromEntries(
     keys.filter((key) => wanted(key) && settings[key] !== undefined).map((key) => [key, settings[key]]),

@@ -89,3 +89,44 @@ test('a pod that is tried again and again without its IPAM plugin: not more than
   await node.sh(`rm -r ${folder}`);
   await expectPristine();
 });
+
+/** An IPAM plugin of a name that is known not to need the interface: it writes down where that is, when it starts and when it may go on. */
+const observing = `#!/bin/bash
+if [ "$CNI_COMMAND" = ADD ]; then
+  cat > /dev/null
+  echo '{"cniVersion":"1.0.0","ips":[{"address":"10.8.0.2/24"}]}'
+  exit
+fi
+echo started >> /run/observed
+[ "$(cat)" ] || exit 1
+ls /sys/bus/pci/devices/${vfPci(0, 0)}/net > /dev/null && echo "interface on the host" >> /run/observed
+echo "goes on" >> /run/observed
+`;
+const observed = () => node.sh('cat /run/observed');
+
+test('DEL starts a plugin that needs no interface early, and lets it go on when the interface has left the pod', async () => {
+  await node.machine.write('/run/early/static', observing, 0o755);
+  await node.pods('e');
+  const config = { deviceID: vfPci(0, 0), ipam: { type: 'static' } };
+  const env = { CNI_PATH: '/run/early' };
+  await node.add('e', config, { env });
+  await node.del('e', config, { env });
+  expect(await observed()).toBe('started\ninterface on the host\ngoes on');
+  await expectPristine();
+});
+
+test('as long as the VF is not given back, the address is not freed', async () => {
+  await node.sh('modprobe vfio-pci; rm -f /run/observed');
+  const config = { deviceID: vfPci(0, 0), dpdk: true, ipam: { type: 'static' } };
+  const env = { CNI_PATH: '/run/early' };
+  await node.add('e', config, { env });
+  const group = await node.sh(`basename $(readlink /sys/bus/pci/devices/${vfPci(0, 0)}/iommu_group)`);
+  const holder = await node.sh(`sleep 1000 3<> /dev/vfio/${group} > /dev/null 2>&1 & echo $!`);
+  const { answer } = await node.cni('DEL', 'e', config, { env });
+  expect(answer?.msg).toContain('is still in use');
+  expect(await observed()).toBe('started');
+  await node.sh(`kill ${holder}; while [ -e /proc/${holder} ]; do sleep 0.05; done; rm /run/observed`);
+  await node.del('e', config, { env });
+  expect(await observed()).toBe('started\ngoes on');
+  await expectPristine();
+});

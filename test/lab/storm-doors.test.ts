@@ -5,7 +5,7 @@ import { PodmanNode } from '../support/podman.ts';
 import { isSoak, type Random, seed, seeded } from '../support/random.ts';
 import { whoHasWhich } from '../support/storm.ts';
 
-const operations = isSoak ? 200 : 20;
+const operations = isSoak ? 200 : 10;
 const atOnce = 5;
 const driverDiesAfter = 15;
 

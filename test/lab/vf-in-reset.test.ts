@@ -1,9 +1,10 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { allowAll, type DriverCall, refuse } from '../support/igb-faults.ts';
+import { allowAll, type DriverCall, hideSettings, refuse } from '../support/igb-faults.ts';
 import { difference, hostLocal, TestNode, vfPci } from '../support/node.ts';
 
 const EPERM = 1;
 const EBUSY = 16;
+const EOPNOTSUPP = 95;
 
 /** Each VF has a VLAN of its own before anybody attaches it: 10, 11, 12, 13. */
 const vlanBefore = (index: number) => 10 + index;
@@ -107,6 +108,39 @@ describe('a driver that refuses', () => {
         expect(settings?.vlan?.id, `VF ${index}`).toBe(index === missing ? undefined : vlanBefore(index));
       }
     });
+  });
+
+  test('that takes spoof check and trust, and reports neither: CHECK finds no difference in them, but in others', async () => {
+    await hideSettings(node, 1);
+    try {
+      const prevResult = await node.add('pod', config);
+      const previous = { ...config, prevResult };
+      expect(await node.cni('CHECK', 'pod', previous)).toMatchObject({ code: 0, answer: undefined });
+      await node.sh('ip link set eth0 vf 1 vlan 99');
+      const { answer } = await node.cni('CHECK', 'pod', previous);
+      expect(answer).toMatchObject({ code: 103, msg: expect.stringContaining('"vlan"') as string });
+      expect(JSON.stringify(answer)).not.toMatch(/spoofchk|trust/);
+      await node.del('pod', config);
+      expect(await vlanOf(1)).toBe(vlanBefore(1));
+    } finally {
+      await hideSettings(node, -1);
+    }
+    // What they were cannot be known: they are what igb starts with.
+    await expectPristine();
+  });
+
+  test('that reports no trust and refuses it: ADD says so, and nothing stays', async () => {
+    await hideSettings(node, 1);
+    try {
+      await refuse(node, { call: 'set_vf_trust', vf: 1, errno: EOPNOTSUPP });
+      const { answer } = await node.cni('ADD', 'pod', config);
+      expect(answer?.msg).toContain('"trust": "on"');
+      await node.del('pod', config);
+    } finally {
+      await hideSettings(node, -1);
+    }
+    await allowAll(node);
+    await expectPristine();
   });
 
   test('for a moment: ADD and DEL wait until the VF is out of its reset', async () => {

@@ -10,7 +10,16 @@ import { openSocket as openDirect } from '../../src/kernel/netlink-direct.ts';
 import { openSocket as openPackage } from '../../src/kernel/netlink-package.ts';
 import { Rtnetlink } from '../../src/kernel/netlink.ts';
 import { isSameNetns, Netns } from '../../src/kernel/netns.ts';
-import { findProgram, finish, maxOutputBytes, start } from '../../src/kernel/process.ts';
+import {
+  abandon,
+  findProgram,
+  finish,
+  give,
+  maxOutputBytes,
+  pipeBytes,
+  start,
+  startWaiting,
+} from '../../src/kernel/process.ts';
 import { system } from '../../src/kernel/system.ts';
 import { TestNetns } from '../support/netns.ts';
 
@@ -234,6 +243,29 @@ describe('programs', () => {
     const child = start('/bin/sleep', ['1'], {}, '');
     expect(finish(child, 20)).toBeUndefined();
     expect(finish(child)?.code).toBe(0);
+  });
+
+  test('can start before there is input for them', () => {
+    const child = startWaiting('/bin/sh', ['-c', 'echo ready; cat'], { PATH: '/bin' });
+    expect(finish(child, 200)).toBeUndefined();
+    const text = 'ä'.repeat(pipeBytes / 2);
+    give(child, text);
+    expect(finish(child)).toMatchObject({ code: 0, stdout: `ready\n${text}` });
+  });
+
+  test('that do not want their input are no error', () => {
+    const child = startWaiting('/bin/sh', ['-c', 'exit 7'], {});
+    while (readFile(`/proc/${child.pid}/stat`)?.includes(') Z ') !== true);
+    give(child, 'text');
+    expect(finish(child)?.code).toBe(7);
+  });
+
+  test('that wait in vain read an end of file', () => {
+    const folder = mkdtempSync(join(tmpdir(), 'sriov-test-'));
+    const script = `cat > ${folder}/input; touch ${folder}/ended`;
+    abandon(startWaiting('/bin/sh', ['-c', script], { PATH: '/bin' }));
+    expect(readFile(`${folder}/input`)).toBe('');
+    expect(readFile(`${folder}/ended`)).toBe('');
   });
 
   test('start with default signal handling', () => {

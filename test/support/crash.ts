@@ -95,7 +95,7 @@ export function cniDoor(config: Config): Door {
  */
 const changingCalls =
   `sendmsg sendto write pwrite64 openat rename renameat fsync fdatasync mkdir mkdirat unlink unlinkat utimensat fchmod
-  vfork fork clone clone3 wait4 setns flock ioctl dup dup2 dup3 memfd_create socket bind`.split(/\s+/);
+  vfork fork clone clone3 wait4 setns flock ioctl dup dup2 dup3 memfd_create pipe2 socket bind`.split(/\s+/);
 
 /** Those of an IPAM plugin, which has threads: any of them may be the one. */
 const ipamCalls = 'openat write rename renameat fsync unlink unlinkat mkdir mkdirat flock exit_group'.split(
@@ -253,7 +253,8 @@ export function describeCrashes(kind: string, door: Door, sampled: number, more:
     console.log(
       `${kind}, ${recovery}: ${tried} of ${points.length} points recovered, ${missed} did not come`,
     );
-    if (missed > points.length / 2) failures.push(`${missed} of ${points.length} points did not come`);
+    // Of a few, chance may take all: what a daemon does between two requests shifts its calls.
+    if (points.length > 3 && missed > points.length / 2) failures.push(`${missed} of ${points.length} points did not come`);
     return failures;
   }
 

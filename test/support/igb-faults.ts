@@ -23,6 +23,11 @@ export async function refuse(node: TestNode, { call, vf, errno = 16, times = -1 
     echo ${call} > function; echo ${errno} > error; echo ${times} > count; echo ${vf} > vf`);
 }
 
+/** Makes the PF's driver keep to itself what the spoof check and trust of a VF are; -1: of none. */
+export async function hideSettings(node: TestNode, vf: number): Promise<void> {
+  await node.sh(`[ -d ${parameters} ] || insmod /lab/igb_faults.ko; echo ${vf} > ${parameters}/unreported`);
+}
+
 /** Lets the driver do everything again; returns how many calls were refused. */
 export async function allowAll(node: TestNode): Promise<number> {
   return Number(await node.sh(`cd ${parameters}; echo -1 > vf; cat refused`));

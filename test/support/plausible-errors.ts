@@ -120,6 +120,7 @@ const errors: Record<string, Errors> = {
   ioctl: {}, // see plausibleErrors()
   setns: { '': 'EPERM ENOMEM' },
   memfd_create: { '': 'EMFILE ENOMEM' },
+  pipe2: { '': 'EMFILE' },
   fork: { '': 'EAGAIN ENOMEM' },
   vfork: { '': 'EAGAIN ENOMEM' },
   clone: { '': 'EAGAIN ENOMEM' },

@@ -4,7 +4,7 @@
  * TypeScript side: ../system.ts, which says what each does.
  *
  * Files:      open close readText writeText readFile stat fstat fstatfs readFolder readlink realpath access
- *             mkdir unlink rename fsync fdatasync fchmod touch memfd poll columns flock
+ *             mkdir unlink rename fsync fdatasync fchmod touch memfd pipe poll columns flock
  * Processes:  spawn wait writeInChild exit
  * Network:    setns netnsCookie busInfo peerPid announce netlinkOpen netlinkSetUp netlinkSend netlinkReceive
  *             netlinkMembership
@@ -571,6 +571,17 @@ static napi_value js_memfd(napi_env env, napi_callback_info info) {
   return err ? fail(env, "memfd_create", err) : integer(env, fd);
 }
 
+/* pipe(): both ends, the reading one first, closed on exec. */
+static napi_value js_pipe(napi_env env, napi_callback_info info) {
+  (void)info;
+  int fds[2];
+  if (pipe2(fds, O_CLOEXEC)) return fail(env, "pipe2", errno);
+  napi_value ends;
+  napi_create_array(env, &ends);
+  for (uint32_t i = 0; i < 2; i++) napi_set_element(env, ends, i, integer(env, fds[i]));
+  return ends;
+}
+
 /* Programs. */
 
 /* In the child of vfork(): the parent is stopped and the memory is shared, so only system calls and these locals. */
@@ -929,6 +940,7 @@ static napi_value init(napi_env env, napi_value exports) {
       FUNCTION("columns", js_columns),
       FUNCTION("flock", js_flock),
       FUNCTION("memfd", js_memfd),
+      FUNCTION("pipe", js_pipe),
       FUNCTION("spawn", js_spawn),
       FUNCTION("wait", js_wait),
       FUNCTION("writeInChild", js_write_in_child),

@@ -4,6 +4,7 @@ import {
   changes,
   readSettings,
   restorable,
+  unknownBefore,
   settingsOf,
   type VfSettings,
   writeSettings,
@@ -118,4 +119,13 @@ describe('restorable()', () => {
     expect(restorable(original, {}, true)).toEqual({});
     expect(restorable(original, {}, false)).toEqual({ mac: '02:00:00:00:00:01' });
   });
+});
+
+test('unknownBefore(): what the driver never reported gets what drivers start with, if somebody asked for it', () => {
+  expect(unknownBefore({}, { trust: true, spoofchk: false, vlan: undefined })).toEqual({
+    trust: false,
+    spoofchk: true,
+  });
+  expect(unknownBefore({ trust: true }, { trust: true })).toEqual({});
+  expect(unknownBefore({}, { rateMbps: { min: 0, max: 1 } })).toEqual({});
 });

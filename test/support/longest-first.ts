@@ -1,0 +1,25 @@
+import { BaseSequencer, type TestSpecification } from 'vitest/node';
+
+/** The files that take two minutes and more, the longest first. */
+const longest = [
+  'docker-sid',
+  'storm-doors',
+  'error-matrix',
+  'error-matrix-dpdk',
+  'containerd',
+  'docker',
+  'crash-docker',
+  'podman',
+  'state',
+];
+
+/** Starts what takes longest first, so that at the end of a run no processor waits for it. */
+export default class LongestFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const place = ({ moduleId }: TestSpecification) => {
+      const found = longest.findIndex((name) => moduleId.endsWith(`/lab/${name}.test.ts`));
+      return found < 0 ? longest.length : found;
+    };
+    return (await super.sort(files)).sort((a, b) => place(a) - place(b));
+  }
+}
