@@ -254,7 +254,8 @@ export function describeCrashes(kind: string, door: Door, sampled: number, more:
       `${kind}, ${recovery}: ${tried} of ${points.length} points recovered, ${missed} did not come`,
     );
     // Of a few, chance may take all: what a daemon does between two requests shifts its calls.
-    if (points.length > 3 && missed > points.length / 2) failures.push(`${missed} of ${points.length} points did not come`);
+    if (points.length > 3 && missed > points.length / 2)
+      failures.push(`${missed} of ${points.length} points did not come`);
     return failures;
   }
 
