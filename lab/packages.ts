@@ -70,6 +70,12 @@ export const disks = {
     packages: list('containerd containernetworking-plugins'),
     aloneIn: 'opt/containerd-sid',
   },
+  // Who collects and judges metrics: programs that need nothing but the base's C library.
+  prometheus: {
+    release: 'bookworm',
+    packages: list('prometheus prometheus-node-exporter'),
+    aloneIn: 'opt/prometheus',
+  },
   // For the host: test/support/callgrind.ts takes its one static program out.
   valgrind: { release: 'bookworm', packages: list('valgrind'), aloneIn: 'opt/valgrind' },
   // /lab/igb_faults.ko; the kernel's own release and headers, else it does not load.

@@ -15,6 +15,7 @@ import './inspect/cli.ts';
 import './inspect/dry-run.ts';
 import './inspect/inspect.ts';
 import './inspect/list.ts';
+import './inspect/metrics.ts';
 import './inspect/sweep.ts';
 import './inspect/take-back.ts';
 import './inspect/tool.ts';

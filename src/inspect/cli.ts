@@ -20,6 +20,10 @@ const commands: Readonly<Record<string, Command>> = {
       : (await import('./list.ts')).list(host, flags),
   inspect: async (host, words, flags) => (await import('./inspect.ts')).inspect(host, words, flags),
   check: async (host, words, flags) => (await import('./dry-run.ts')).dryRun(host, words, flags),
+  metrics: async (host, words, flags) =>
+    words.length > 0
+      ? wrongUsage('metrics', 'it takes no words')
+      : (await import('./metrics.ts')).metrics(host, flags),
   vfs: async (host, words, flags) => (await import('./vfs.ts')).vfs(host, words, flags),
   gc: async (host, words, flags) =>
     words.length > 0
@@ -33,6 +37,7 @@ const options = {
   'dry-run': { type: 'boolean' },
   force: { type: 'boolean' },
   device: { type: 'string' },
+  output: { type: 'string' },
   verbose: { type: 'boolean', short: 'v' },
   version: { type: 'boolean' },
   help: { type: 'boolean', short: 'h' },
@@ -102,6 +107,7 @@ async function runLine(args: readonly string[], env: Flags['env'], version: stri
   const pci = typeof device === 'string' ? parsePci(device) : undefined;
   if (device !== undefined && pci === undefined)
     return wrongUsage(name, `--device takes the PCI address of a VF, not "${device}"`);
+  const output = given.get('output');
   const run = commands[name];
   if (!run) return wrongUsage(name, 'it must be the first word');
   const screen = terminal();
@@ -113,6 +119,7 @@ async function runLine(args: readonly string[], env: Flags['env'], version: stri
       dryRun: given.has('dry-run'),
       force: given.has('force'),
       device: pci,
+      output: typeof output === 'string' ? output : undefined,
       env,
       style: {
         columns: screen?.columns,

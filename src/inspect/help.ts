@@ -12,6 +12,7 @@ export const optionHelp: Readonly<Record<string, string>> = {
   force: '--force           even if a pod has it',
   socket: '--socket PATH     serve there (/run/docker/plugins/sriov.sock)',
   device: '--device VF       check as if a device plugin had chosen this VF (its PCI address)',
+  output: '--output FILE     write there, in one step, instead of to stdout',
   verbose: '-v, --verbose     log what is done to stderr, as the plugin does at "logLevel": "debug"',
   help: '-h, --help        print this',
   version: '--version         print the version',
@@ -81,6 +82,19 @@ Exit code: 0 nothing speaks against an ADD, 3 it would fail, 1 the file cannot b
 Examples:
   sriov check /etc/cni/net.d/10-storage.conflist
   kubectl get net-attach-def storage -o json | sriov check - --device 0000:03:02.1`,
+  },
+  metrics: {
+    words: '',
+    summary: 'print every PF and VF as metrics, for Prometheus',
+    options: ['output', 'verbose'],
+    text: `Prints OpenMetrics text: VFs by state of each PF, who has each VF (pod, namespace, container, network), what passed through it, claims that
+are stale or held, addresses that are still to be freed, and the time of each phase of the latest ADD.
+
+With --output FILE it goes into a file that is never seen half-written, as node_exporter's textfile collector wants it: FILE must end in .prom.
+sriov-metrics.timer runs it every 15 s; docs/metrics.md explains each metric and has a dashboard.
+
+Example:
+  sriov metrics --output /var/lib/prometheus/node-exporter/sriov.prom`,
   },
   vfs: {
     words: 'PF [N]',

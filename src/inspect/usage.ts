@@ -17,6 +17,8 @@ export interface Flags {
   readonly force: boolean;
   /** PCI address. */
   readonly device: string | undefined;
+  /** A file instead of stdout. */
+  readonly output: string | undefined;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly style: Style;
 }

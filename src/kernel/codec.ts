@@ -69,6 +69,15 @@ export const i32 = scalar(
   (v) => v.getInt32(0, true),
   (v, n) => v.setInt32(0, n, true),
 );
+/** Counters: exact up to 2^53, and beyond that to 53 bits, as a number has them. */
+export const u64 = scalar(
+  8,
+  (v) => v.getUint32(4, true) * 2 ** 32 + v.getUint32(0, true),
+  (v, n) => {
+    v.setUint32(4, n / 2 ** 32, true);
+    v.setUint32(0, n, true);
+  },
+);
 /** Network byte order. */
 export const be16 = scalar(
   2,
@@ -108,13 +117,13 @@ export const cstring: Codec<string> = {
 
 type StructOf<F extends Record<string, FixedCodec<unknown>>> = { readonly [K in keyof F]: Decoded<F[K]> };
 
-/** A C struct: fields at their natural alignment, padded at the end to the largest alignment (at most 4 in what we speak). */
+/** A C struct: fields at their natural alignment, padded at the end to the largest alignment. */
 export function struct<F extends Record<string, FixedCodec<unknown>>>(fields: F): FixedCodec<StructOf<F>> {
   const layout: { name: string; codec: FixedCodec<unknown>; offset: number }[] = [];
   let offset = 0;
   let widest = 1;
   for (const [name, codec] of Object.entries(fields)) {
-    const alignment = [1, 2, 4].includes(codec.size) ? codec.size : 1; // arrays of bytes have none
+    const alignment = [1, 2, 4, 8].includes(codec.size) ? codec.size : 1; // arrays of bytes have none
     offset = Math.ceil(offset / alignment) * alignment;
     widest = Math.max(widest, alignment);
     layout.push({ name, codec, offset });

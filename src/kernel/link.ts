@@ -54,6 +54,7 @@ export const vfInfo = attrs({
   spoofchk: [4, toggle],
   linkState: [5, toggle],
   rate: [6, struct({ vf: u32, minTxRate: u32, maxTxRate: u32 })],
+  stats: [8, raw], // for who asks for them: vfStats of link-stats.ts
   trust: [9, toggle],
   vlanList: [12, listOf(1, struct({ vf: u32, vlan: u32, qos: u32, proto: be16 }))], // struct ifla_vf_vlan_info: 16 bytes with its padding
 });
@@ -211,6 +212,12 @@ const tooManyVfs = 'too many VFs for one answer: before Linux 6.5 the kernel can
 export function getLinkWithVfs(rtnl: Rtnetlink, ifname: string): Promise<Link | undefined> {
   const extMask = RTEXT_FILTER_VF | RTEXT_FILTER_SKIP_STATS;
   return get(rtnl, `read VF settings of ${ifname}`, 0, { extMask, ifname }, tooManyVfs);
+}
+
+/** Like {@link getLinkWithVfs}, with what the PF has counted for each VF. Linux can tell of 221 VFs so. */
+export function getLinkWithVfStats(rtnl: Rtnetlink, ifname: string): Promise<Link | undefined> {
+  const attributes = { extMask: RTEXT_FILTER_VF, ifname };
+  return get(rtnl, `read VF statistics of ${ifname}`, 0, attributes, 'too many VFs for one answer');
 }
 
 /** The link with that index; undefined if there is none (any more). */

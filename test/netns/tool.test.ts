@@ -1,6 +1,7 @@
 import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { judge } from '../../src/inspect/dry-run.ts';
+import { metrics } from '../../src/inspect/metrics.ts';
 import { inspect } from '../../src/inspect/inspect.ts';
 import { list } from '../../src/inspect/list.ts';
 import { survey } from '../../src/inspect/survey.ts';
@@ -9,6 +10,7 @@ import { FileLock } from '../../src/kernel/files.ts';
 import { Log } from '../../src/kernel/log.ts';
 import type { PodClaim } from '../../src/vf/claims.ts';
 import type { Host } from '../../src/vf/host.ts';
+import { parseOpenMetrics, valueOf } from '../support/open-metrics.ts';
 import { pfTree, sysfsTree, temporaryTree, type PfShape } from '../support/sysfs-tree.ts';
 import { TestNetns } from '../support/netns.ts';
 
@@ -71,6 +73,30 @@ function stage(shape: Partial<PfShape> = {}) {
     },
   };
 }
+
+test('metrics: the counters are those of ip, on the host and in a pod; a file is written as stdout would be', async () => {
+  using s = stage({ numVfs: 2 });
+  for (const name of ['ens1v0', 'ens1v0p']) s.netns.ip('link', 'set', name, 'up');
+  s.claim(1, 'attached', s.pod.path, { pod: 'shop/web' });
+  s.netns.ip('link', 'set', 'ens1v1', 'up');
+  const output = `${s.state.root}/sriov.prom`;
+  const usual = { json: false, dryRun: false, force: false, device: undefined, env: {} };
+  const flags = { ...usual, style: { columns: undefined, hasColour: false } };
+  type Shown = { stats64: { tx: { bytes: number; packets: number } } }[];
+  const shown = () => (s.netns.ipJson('-s', 'link', 'show', 'ens1v0') as Shown)[0]?.stats64.tx;
+  // What IPv6 sends when a link comes up.
+  await expect.poll(() => shown()?.packets, { timeout: 10_000 }).toBeGreaterThan(0);
+  const before = shown();
+  expect(await metrics(s.host, { ...flags, output })).toEqual({ exitCode: 0, stdout: '' });
+  const after = shown();
+  const families = parseOpenMetrics(readFileSync(output, 'utf8'));
+  const sent = valueOf(families, 'sriov_vf_transmit_bytes_total', { vf: '0', source: 'netdev' });
+  expect(sent).toBeGreaterThanOrEqual(before?.bytes ?? Infinity);
+  expect(sent).toBeLessThanOrEqual(after?.bytes ?? 0);
+  expect(statSync(output).mode & 0o777).toBe(0o644);
+  const { stdout } = await metrics(s.host, { ...flags, output: undefined });
+  expect(parseOpenMetrics(stdout).map(({ name }) => name)).toEqual(families.map(({ name }) => name));
+});
 
 describe('survey()', () => {
   test('unclaimed VFs: free, or what the host does with them', async () => {
@@ -178,6 +204,7 @@ test('looking changes nothing: list, inspect and gc --dry-run leave the state fo
     dryRun: true,
     force: false,
     device: undefined,
+    output: undefined,
     env: {},
     style: { columns: undefined, hasColour: false },
   };
