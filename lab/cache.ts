@@ -5,7 +5,16 @@ import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { resolve } from 'node:path';
 import { hostArch, type Arch } from './arch.ts';
-import { disks, earlyModules, host, kernel, modules, type Disk, type PackageSet } from './packages.ts';
+import {
+  disks,
+  earlyModules,
+  host,
+  kernel,
+  kernelSources,
+  modules,
+  type Disk,
+  type PackageSet,
+} from './packages.ts';
 
 /** What the lab starts from, made once and never changed afterwards: a path tells how its content was made. */
 export interface LabFiles {
@@ -56,9 +65,10 @@ export function labFiles(arch: Arch): LabFiles {
 /** What a module is made of. */
 function moduleSource({ module }: PackageSet): string[] {
   if (module === undefined) return [];
-  return [`guest/${module}.c`, 'module.ts'].map((file) =>
-    readFileSync(`${import.meta.dirname}/${file}`, 'utf8'),
-  );
+  const source = kernelSources[module];
+  const files = source === undefined ? [`guest/${module}.c`, 'module.ts'] : ['module.ts'];
+  const texts = files.map((file) => readFileSync(`${import.meta.dirname}/${file}`, 'utf8'));
+  return source === undefined ? texts : [...texts, JSON.stringify(source)];
 }
 
 /** What of the files is still to be fetched. */

@@ -1,4 +1,13 @@
 import type { Arch } from './arch.ts';
+import { softRoce } from './soft-roce.ts';
+
+/** A module of the kernel's own source, changed: text that is inserted before or after a text that stands in a file once. */
+export interface KernelSource {
+  readonly folder: string;
+  readonly edits: Readonly<
+    Record<string, readonly { readonly before?: string; readonly after?: string; readonly insert: string }[]>
+  >;
+}
 
 /**
  * Debian packages for one folder tree of the lab, mostly with everything they depend on. $ARCH stands for Debian's word for the guest's
@@ -9,9 +18,14 @@ export interface PackageSet {
   readonly packages: readonly string[];
   /** Only the packages themselves, unpacked under this folder: for programs newer than the tree's own release. */
   readonly aloneIn?: string;
-  /** Only a module of the guest's kernel, made of this file in guest/ with the compiler and the headers in the packages. */
+  /** Only a module of the guest's kernel, made with the compiler and the headers in the packages. */
   readonly module?: string;
 }
+
+/** What modules are made of whose source is not in guest/. */
+export const kernelSources: Readonly<Record<string, KernelSource | undefined>> = {
+  rdma_rxe: softRoce,
+};
 
 function list(words: string): readonly string[] {
   return words.trim().split(/\s+/);
@@ -51,6 +65,9 @@ const base: PackageSet = {
   `),
 };
 
+/** What a module of the guest's kernel is compiled with. */
+const compiler = list('gcc-14 make dash coreutils sed grep gawk findutils diffutils linux-headers-$KERNEL');
+
 /** Disks of the guest, stacked on `base` where a test asks for them; each is fetched when it is first wanted. */
 export const disks = {
   base,
@@ -78,10 +95,16 @@ export const disks = {
   },
   // For the host: test/support/callgrind.ts takes its one static program out.
   valgrind: { release: 'bookworm', packages: list('valgrind'), aloneIn: 'opt/valgrind' },
+  // /lab/rdma_rxe.ko: each VF gets an RDMA device.
+  rdma: {
+    release: kernel.release,
+    packages: [...compiler, ...list('linux-source tar xz-utils')],
+    module: 'rdma_rxe',
+  },
   // /lab/igb_faults.ko; the kernel's own release and headers, else it does not load.
   faults: {
     release: kernel.release,
-    packages: list('gcc-14 make dash coreutils sed grep gawk findutils diffutils linux-headers-$KERNEL'),
+    packages: compiler,
     module: 'igb_faults',
   },
 } satisfies Record<string, PackageSet>;
