@@ -1,13 +1,14 @@
 import tseslint from 'typescript-eslint';
 
 /**
- * Dependencies point one way: main -> inspect -> a front door (cni, podman, docker) -> attach -> vf, dpdk -> kernel. A folder may
+ * Dependencies point one way: main -> inspect -> a front door (cni, podman, docker) -> attach -> dpdk, rdma -> vf -> kernel. A folder may
  * import itself and what stands below it; a front door never imports another one. The second engine knows none of them.
  */
 const above = {
-  engine: ['kernel', 'vf', 'dpdk', 'attach', 'cni', 'podman', 'docker', 'inspect', 'main'],
-  kernel: ['vf', 'dpdk', 'attach', 'cni', 'podman', 'docker', 'inspect', 'main'],
-  vf: ['dpdk', 'attach', 'cni', 'podman', 'docker', 'inspect', 'main'],
+  engine: ['kernel', 'vf', 'rdma', 'dpdk', 'attach', 'cni', 'podman', 'docker', 'inspect', 'main'],
+  kernel: ['vf', 'rdma', 'dpdk', 'attach', 'cni', 'podman', 'docker', 'inspect', 'main'],
+  vf: ['rdma', 'dpdk', 'attach', 'cni', 'podman', 'docker', 'inspect', 'main'],
+  rdma: ['dpdk', 'attach', 'cni', 'podman', 'docker', 'inspect', 'main'],
   dpdk: ['attach', 'cni', 'podman', 'docker', 'inspect', 'main'],
   attach: ['cni', 'podman', 'docker', 'inspect', 'main'],
   cni: ['podman', 'docker', 'inspect', 'main'],
@@ -38,7 +39,7 @@ function directionOf(folder) {
     regex: `^\\.\\./(.*/)?${upper}(/|\\.ts$)`,
     message:
       `src/${folder}/ must not import ${upper}: dependencies point main -> inspect -> cni, podman, docker ` +
-      '(none imports another) -> attach -> vf, dpdk -> kernel.',
+      '(none imports another) -> attach -> dpdk -> rdma -> vf -> kernel.',
   }));
 }
 

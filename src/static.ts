@@ -2,6 +2,8 @@
 import { runTimers } from './engine/globals.ts';
 import { end, run } from './main.ts';
 import { warmUp } from './warm-up.ts';
+import './attach/rdma-plan.ts';
+import './attach/rdma-transfer.ts';
 import './cni/add.ts';
 import './cni/check.ts';
 import './cni/command.ts';
@@ -27,6 +29,8 @@ import './podman/create.ts';
 import './podman/plugin.ts';
 import './podman/setup.ts';
 import './podman/teardown.ts';
+import './rdma/rdma-device.ts';
+import './rdma/rdma-move.ts';
 
 export { runTimers };
 

@@ -20,6 +20,7 @@ const config = {
     min_tx_rate: 0,
     max_tx_rate: 1,
     mtu: 1500,
+    rdma: true,
     logLevel: 'info',
     logFormat: 'text',
     ipam: { type: 'host-local' },
@@ -74,6 +75,7 @@ const claim: PodClaim = {
   },
   podIfname: 'net1',
   request: { config, cniArgs: '', cniPath: '/opt/cni/bin' },
+  rdma: { name: 'mlx5_3', index: 3, files: ['uverbs3'], moves: true },
   asked: settings,
   original: {
     driver: 'igbvf',

@@ -53,6 +53,11 @@ export async function attach<A extends IpConfig>(
     refuseRival(host, claim);
     using pending = order.addresses?.(lock);
     const netdev = await makeReady(host, taken, claim, phases);
+    // Without a netdev there is none either: a process is to drive the VF.
+    const rdma =
+      netdev && claim.rdma
+        ? await (await import('./rdma-transfer.ts')).handOverRdma(host, pod, vf, claim.rdma, wish)
+        : claim.rdma;
     const link = netdev && (await handOver(host, pod, vf, netdev, order));
     phases.end('device');
     const addresses = pending?.result();
@@ -68,7 +73,7 @@ export async function attach<A extends IpConfig>(
       addresses,
     });
     phases.end('result');
-    writeClaim(host, { ...claim, phase: 'attached', times: phases.ms }, false);
+    writeClaim(host, { ...claim, rdma, phase: 'attached', times: phases.ms }, false);
     host.log.debug('phases in ms', phases.ms);
     return output;
   } catch (error) {

@@ -148,10 +148,12 @@ async function takeIfFree(
   }
 }
 
+const noRdma = 'it has no RDMA device on the host';
+
 /** Why an unclaimed VF must not be taken; undefined if it may. */
 export async function unfit(
   host: Host,
-  { drivers }: Pool,
+  { drivers, needsRdma }: Pool,
   dpdk: DpdkWish | undefined,
   vf: Vf,
 ): Promise<string | undefined> {
@@ -163,6 +165,7 @@ export async function unfit(
     return holders.length > 0 ? `${describeHolders(holders)} has it open` : undefined;
   }
   if (driver === undefined && dpdk) return undefined;
+  if (needsRdma && host.sys.list(`${devicePath(pci)}/infiniband`).length === 0) return noRdma;
   const link = await findOnHost(host, pci);
   if (!link) return `it has no netdev on the host (driver ${driver ?? 'missing'})`;
   return isNic(vf) ? nicUse(host, link) : hostUse(host, link);
@@ -177,6 +180,8 @@ export function exhausted(
 ): Error {
   const names = poolName(pool);
   if (all.length > 0) {
+    if (all.every((vf) => reasons.get(vf.pci) === noRdma))
+      return new NotUsable(`No VF of ${names} has an RDMA device on the host, which "rdma": true asks for`);
     const details = all.map((vf) => `${vfName(vf)}: ${reasons.get(vf.pci)}`).join('\n');
     const none = pool.devices ? `None of ${names}` : `No VF of ${names}`;
     return new Failure('busy', `${none} is free: all ${all.length} are in use`, details);

@@ -96,6 +96,7 @@ export const keys = {
     ]),
     allowed: `true, false or an object with "driver" (${userspaceDrivers.join(', ')}) and "force" (true, false)`,
   },
+  rdma: { schema: z.boolean(), allowed: 'true or false' },
   vlan: { schema: z.int().check(z.gte(0), z.lte(4094)), allowed: 'a whole number from 0 to 4094' },
   vlanQoS: { schema: z.int().check(z.gte(0), z.lte(7)), allowed: 'a whole number from 0 to 7' },
   vlanProto: {
@@ -154,10 +155,13 @@ export function conflictsOf(values: Values): { readonly key: KeyName; readonly p
 }
 
 /** What the keys ask of the VF and its PF. */
-export function askedBy(values: Values): Pick<Wish, 'dpdk' | 'settings' | 'minTxRate' | 'maxTxRate' | 'mtu'> {
+export function askedBy(
+  values: Values,
+): Pick<Wish, 'dpdk' | 'rdma' | 'settings' | 'minTxRate' | 'maxTxRate' | 'mtu'> {
   const { vlan, vlanQoS = 0, vlanProto = '802.1q', spoofchk, trust, link_state: linkState } = values;
   return {
     dpdk: values.dpdk === true ? {} : values.dpdk || undefined,
+    rdma: values.rdma,
     settings: {
       mac: values.mac,
       vlan: vlan === undefined ? undefined : { id: vlan, qos: vlanQoS, proto: vlanProto },

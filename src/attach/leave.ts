@@ -25,6 +25,9 @@ export async function leavePod(host: Host, claim: Claim, vf: Vf, { netns }: Call
   if (!netdev || vf.driver === undefined) return;
   if (claim.dpdk) refuseHeld(host, vf);
   using pod = openPodOf(claim, netns);
+  // First: with the VF's RDMA device alone the pod could still send on its network.
+  if (claim.rdma?.moves)
+    await (await import('./rdma-transfer.ts')).takeBackRdma(host, claim, claim.rdma, vf, pod);
   const inPod = pod && (await findInPod(pod, vf.pci, ifnameThere(claim)));
   if (pod && inPod) {
     const fields = { vf: vf.pci, hostIfname: netdev.ifname };

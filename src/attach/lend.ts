@@ -2,6 +2,7 @@ import type { Phases } from '../kernel/log.ts';
 import { nowMs } from '../kernel/clock.ts';
 import { type EndpointClaim, writeClaim } from '../vf/claims.ts';
 import type { Host } from '../vf/host.ts';
+import { NotUsable, vfName } from '../vf/inventory.ts';
 import { dressForLoan, lentName } from '../vf/loan.ts';
 import { makeReady, recordOf, rollBack, takeDevice } from './ready.ts';
 import type { Caller, Wish } from './wish.ts';
@@ -26,6 +27,11 @@ export async function lend(
 ): Promise<string | undefined> {
   using taken = await takeDevice(host, wish, owner.endpointId, undefined, caller, phases);
   const { vf, lock, plan } = taken;
+  if (plan.rdma?.moves)
+    throw new NotUsable(
+      `"rdma": true needs RDMA devices that all network namespaces share (rdma system set netns shared): Docker moves nothing but ` +
+        `the netdev, and in exclusive mode the container could not use the RDMA device of ${vfName(vf)}`,
+    );
   const claim: EndpointClaim = {
     version: 2,
     phase: 'adding',
@@ -45,6 +51,8 @@ export async function lend(
         dressForLoan(host, netdev, claim.hostIfname, wish.mtu),
       );
     }
+    if (netdev && claim.rdma)
+      (await import('./rdma-transfer.ts')).refuseRenumbered(host, vf, claim.rdma, wish);
     phases.end('device');
     writeClaim(host, { ...claim, phase: 'lent', phaseMs: nowMs(), times: phases.ms }, false);
     return netdev?.mac ?? plan.wanted.mac;

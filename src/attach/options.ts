@@ -10,7 +10,7 @@ export type Options = Readonly<Record<string, string>>;
 
 /** What options say: the part of a wish that does not depend on the container, and the door's own. */
 export interface Understood {
-  readonly wish: Pick<Wish, 'device' | 'dpdk' | 'settings' | 'minTxRate' | 'maxTxRate' | 'mtu'>;
+  readonly wish: Pick<Wish, 'device' | 'dpdk' | 'rdma' | 'settings' | 'minTxRate' | 'maxTxRate' | 'mtu'>;
   /** The options that the door itself knows, by name. */
   readonly own: ReadonlyMap<string, string>;
 }
@@ -32,6 +32,8 @@ const retired: ReadonlyMap<string, string> = new Map([
 
 const numbers: readonly string[] = ['vf', 'vlan', 'vlanQoS', 'min_tx_rate', 'max_tx_rate', 'mtu'];
 const toggles: readonly string[] = ['spoofchk', 'trust'];
+/** Options whose name alone says yes. */
+const booleans: readonly string[] = ['dpdk', 'rdma'];
 
 const yes: readonly string[] = ['', '1', 'true', 'on', 'yes'];
 const no: readonly string[] = ['0', 'false', 'off', 'no'];
@@ -134,6 +136,7 @@ function toValue(key: string, text: string): unknown {
   }
   if (key === 'driver' || key === 'devices') return text.split(',');
   if (key === 'dpdk') return parseBoolean(text) ?? { driver: text };
+  if (key === 'rdma') return parseBoolean(text) ?? text;
   return text;
 }
 
@@ -141,8 +144,9 @@ function deviceOf(values: Values, wholePf: boolean, problems: Problems): Device 
   const { deviceID, pf: pfs, devices, vf: index, driver: drivers } = values;
   if (!wholePf) {
     if (deviceID !== undefined) return { kind: 'vf', pci: deviceID };
-    if (devices !== undefined) return { kind: 'pool', pool: { pfs: [], devices, drivers } };
-    return pfs && { kind: 'pool', pool: { pfs, index, drivers } };
+    const needsRdma = values.rdma;
+    if (devices !== undefined) return { kind: 'pool', pool: { pfs: [], devices, drivers, needsRdma } };
+    return pfs && { kind: 'pool', pool: { pfs, index, drivers, needsRdma } };
   }
   const unfit = (['deviceID', 'devices', 'vf', 'driver', 'dpdk', 'vlan', 'mac'] as const).filter(
     (key) => values[key],
@@ -178,7 +182,7 @@ export function parseOptions(layers: readonly Options[], ownNames: readonly stri
       continue;
     }
     const { schema, allowed }: Key = keys[key as keyof typeof keys];
-    const result = text === '' && key !== 'dpdk' ? undefined : schema.safeParse(toValue(key, text));
+    const result = text === '' && !booleans.includes(key) ? undefined : schema.safeParse(toValue(key, text));
     if (result?.success) values[key] = result.data;
     else problems.add(key, text, `must be ${key === 'dpdk' ? dpdkAllowed : allowed}`);
   }

@@ -1,10 +1,11 @@
 import { type UserspaceDriver, userspaceDriverFor } from '../dpdk/driver.ts';
 import { requireIommu } from '../dpdk/iommu.ts';
 import type { Link } from '../kernel/link.ts';
+import type { RdmaRecord } from '../rdma/rdma-device.ts';
 import { listClaims } from '../vf/claims.ts';
 import { describeHolders, holdersOf } from '../vf/users.ts';
 import type { Host } from '../vf/host.ts';
-import { isNic, isWholePf, NotUsable, type Vf, vfName } from '../vf/inventory.ts';
+import { devicePath, isNic, isWholePf, NotUsable, type Vf, vfName } from '../vf/inventory.ts';
 import { checkMtu, findOnHost } from '../vf/netdev.ts';
 import { ownerName } from '../vf/owner.ts';
 import { ownerOfSameMac, refuseSwitchdev, warnOfDownPf } from '../vf/safety.ts';
@@ -24,6 +25,8 @@ export interface Plan {
   readonly userspace: UserspaceDriver | undefined;
   /** What to program on the PF, or to set on the netdev. */
   readonly wanted: VfSettings;
+  /** The VF's RDMA device, where it has one. */
+  readonly rdma: RdmaRecord | undefined;
 }
 
 /** Looks at a VF and plans an ADD; changes nothing. @throws NotUsable, Unsupported; KernelError EAGAIN */
@@ -32,7 +35,11 @@ export async function makePlan(host: Host, wish: Wish, vf: Vf): Promise<Plan> {
   const link = await findOnHost(host, vf.pci);
   const mayHaveNone = userspace !== undefined && (vf.driver === undefined || vf.driver === userspace);
   if (!link && !mayHaveNone) throw new NotUsable(noNetdev(vf));
-  const bare = { pf: undefined, settings: {}, link, userspace };
+  const mayHaveRdma = wish.rdma || host.sys.list(`${devicePath(vf.pci)}/infiniband`).length > 0;
+  const rdma = mayHaveRdma
+    ? await (await import('./rdma-plan.ts')).planRdma(host, wish, vf, userspace)
+    : undefined;
+  const bare = { pf: undefined, settings: {}, link, userspace, rdma };
   if (isWholePf(vf)) return { ...bare, wanted: {} };
   if (isNic(vf)) {
     await refuseUsed(host, vf);
@@ -42,7 +49,7 @@ export async function makePlan(host: Host, wish: Wish, vf: Vf): Promise<Plan> {
   if (!pf.vfs) return { ...bare, wanted: wantedOnNetdev(wish, vf, userspace !== undefined) };
   const asked = wantedSettings(wish, settings);
   const wanted = userspace === undefined ? asked : { ...asked, mac: asked.mac ?? macOf(link, settings) };
-  return { pf, link, settings, userspace, wanted };
+  return { pf, link, settings, userspace, wanted, rdma };
 }
 
 /**

@@ -54,13 +54,14 @@ export async function takeDevice(
 export function recordOf(
   host: Host,
   wish: Wish,
-  { vf, plan: { settings, link, userspace, wanted } }: Taken,
-): Pick<Claim, 'since' | 'vf' | 'dpdk' | 'asked' | 'original'> {
+  { vf, plan: { settings, link, userspace, wanted, rdma } }: Taken,
+): Pick<Claim, 'since' | 'vf' | 'dpdk' | 'rdma' | 'asked' | 'original'> {
   const driver = userspace ?? (wish.dpdk && (vf.driver ?? ''));
   return {
     since: new Date().toISOString(),
     vf: { pci: vf.pci, index: vf.index, pf: { pci: vf.pf.pci, ifname: vf.pf.ifname } },
     dpdk: driver === undefined ? undefined : { driver, override: driverOverride(host.sys, vf.pci) },
+    rdma,
     asked: wanted,
     original: { driver: vf.driver, settings, netdev: link && originalNetdev(vf, link) },
   };
@@ -79,7 +80,7 @@ function originalNetdev(vf: Vf, link: Link): NetdevState {
 export async function makeReady(
   host: Host,
   { vf, plan }: Taken,
-  { dpdk }: Claim,
+  { dpdk, rdma }: Claim,
   phases: Phases,
 ): Promise<Link | undefined> {
   await programPf(host, vf, plan);
@@ -96,7 +97,9 @@ export async function makeReady(
     return undefined;
   }
   if (!link) throw new NotUsable(noNetdev(vf));
-  return wanted.mac === undefined ? link : carryMac(host, vf, link, wanted.mac);
+  if (wanted.mac === undefined || wanted.mac === link.mac) return link;
+  const around = rdma && (await import('../rdma/rdma-move.ts')).keepingRdma(host, vf.pci, rdma);
+  return carryMac(host, vf, link, wanted.mac, around);
 }
 
 async function programPf(host: Host, vf: Vf, { pf, wanted }: Plan): Promise<void> {

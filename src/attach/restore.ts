@@ -38,21 +38,25 @@ export async function restorePf(host: Host, claim: Claim, vf: Vf): Promise<void>
   }
 }
 
-/** Binds the VF to the driver that it had, where it has none, and makes its netdev what it was. */
+/** Binds the VF to the driver that it had, where it has none, and makes its netdev, and the RDMA device that comes with it, what they were. */
 export async function restoreNetdevOf(host: Host, claim: Claim, vf: Vf): Promise<void> {
-  const { netdev, driver } = claim.original;
+  const { rdma, original } = claim;
+  const { netdev, driver } = original;
   if (!netdev) return;
+  const around = rdma && (await import('../rdma/rdma-move.ts')).keepingRdma(host, vf.pci, rdma);
   // It has none after a userspace driver, or an ADD that died while it reloaded it; bound now, it takes its MAC from the restored PF.
   const bound = boundDriver(host.sys, vf.pci);
+  const bind = (name: string) => () => startDriver(host, vf, name);
   const link =
     bound === undefined && driver !== undefined
-      ? await startDriver(host, vf, driver)
+      ? await (around ? around(bind(driver)) : bind(driver)())
       : await findOnHost(host, vf.pci);
   if (!link) throw new Error(`Cannot restore the netdev of ${vfName(vf)}: it is not on the host`);
   const fields = { vf: vf.pci, hostIfname: netdev.ifname, mac: netdev.mac, mtu: netdev.mtu };
   await host.log.change('netdev restored', fields, () =>
-    restoreNetdev(host, { ...vf, driver: bound ?? driver }, link, netdev),
+    restoreNetdev(host, { ...vf, driver: bound ?? driver }, link, netdev, around),
   );
+  if (rdma) await (await import('../rdma/rdma-move.ts')).restoreRdma(host, vf.pci, rdma);
 }
 
 /** An operator's own driver_override, which is in the way of ours and of the VF's driver until now. */

@@ -49,6 +49,9 @@ const otherNames: readonly (readonly [RegExp, string])[] = [
   [/^vfs?\b|\bvfs?$/, 'vf'],
 ];
 
+/** What begins with a word of ours, and is another plugin's: ib-sriov-cni's. */
+const others: readonly string[] = ['rdmaisolation'];
+
 /** "vlan id" of "vlanId", "VLAN_ID" and "vlan-id" */
 function inWords(key: string): string {
   return key
@@ -64,6 +67,7 @@ function inWords(key: string): string {
 export function meantWord(unknown: string, known: readonly string[]): string | undefined {
   const text = inWords(unknown);
   const letters = plain(unknown);
+  if (others.includes(letters)) return undefined;
   // Those long enough to be recognized inside another word, the longest first.
   const long = known.filter((key) => plain(key).length > 3).sort((a, b) => b.length - a.length);
   return (

@@ -18,6 +18,10 @@ export interface Wish {
   readonly device: Device | undefined;
   /** Undefined: the VF is for the kernel, unless it is on a userspace driver already. */
   readonly dpdk: DpdkWish | undefined;
+  /** Whether the VF must have an RDMA device; false: it shall stay on the host; undefined: it goes along where it has to. */
+  readonly rdma: boolean | undefined;
+  /** Folders of the plugins that may come after us in a chain: rdma-cni among them moves the RDMA device itself. */
+  readonly pluginPath?: string | undefined;
   /** What is asked of the PF; rates as given, see {@link wantedSettings}. */
   readonly settings: Omit<VfSettings, 'rateMbps'>;
   readonly minTxRate: number | undefined;

@@ -39,7 +39,9 @@ export async function check(host: Host, request: Request): Promise<void> {
   const attached = isUserspace(claim)
     ? userspaceDrift(host, claim, attachment.netns)
     : await netdevDrift(claim, expected, attachment.netns);
-  const drift = [...attached, ...(await settingsDrift(host, claim, expected))];
+  const rdma =
+    claim.rdma && !isUserspace(claim) ? await rdmaDrift(host, claim, claim.rdma, attachment.netns) : [];
+  const drift = [...attached, ...rdma, ...(await settingsDrift(host, claim, expected))];
   if (drift.length > 0) {
     throw new CniError(
       Code.Drifted,
@@ -116,6 +118,18 @@ async function netdevDrift(claim: PodClaim, expected: Result, netns: string): Pr
     ...(await addressDrift(pod, link, expected, claim)),
     ...(await routeDrift(pod, expected)),
   ];
+}
+
+async function rdmaDrift(
+  host: Host,
+  claim: PodClaim,
+  record: NonNullable<PodClaim['rdma']>,
+  netns: string,
+): Promise<string[]> {
+  using pod = record.moves ? openPodOf(claim, netns) : undefined;
+  if (record.moves && !pod) return []; // told of the netdev
+  const { rdmaDifferences } = await import('../rdma/rdma-move.ts');
+  return await rdmaDifferences(host, pod ?? host.netns, claim.vf.pci, record);
 }
 
 async function addressDrift(pod: Netns, link: Link, expected: Result, claim: PodClaim): Promise<string[]> {

@@ -186,9 +186,10 @@ function deviceOf(
   const pci = values.deviceID ?? values.pciBusID ?? (injected.success ? injected.data : undefined);
   const { pf: pfs, devices, vf: index, driver: drivers } = values;
   if (pci !== undefined) return { kind: 'vf', pci };
-  if (devices !== undefined) return { kind: 'pool', pool: { pfs: [], devices, drivers } };
+  const needsRdma = values.rdma;
+  if (devices !== undefined) return { kind: 'pool', pool: { pfs: [], devices, drivers, needsRdma } };
   if (pfs === undefined) return undefined;
-  if (!wholePf) return { kind: 'pool', pool: { pfs, index, drivers } };
+  if (!wholePf) return { kind: 'pool', pool: { pfs, index, drivers, needsRdma } };
   const [only, another] = pfs;
   if (!only || another || only.ranges) problems.add('pf', pfs, '"pfOnly" takes one PF');
   return { kind: 'pf', pf: only?.pf ?? '' };
@@ -234,6 +235,7 @@ export function parseConfig(request: Request): NetConf {
     network: config['name'] as string,
     device,
     podIfname: (podIfname as string | undefined) || request.attachment.ifname,
+    pluginPath: request.attachment.cniPath,
     hasIpam: Boolean(values.ipam?.type),
     deviceInfoFile: runtimeConfig.CNIDeviceInfoFile ?? undefined,
     pod: cniArgs.has('K8S_POD_NAME')

@@ -48,6 +48,7 @@ function wishOf(network: Network, ofEndpoint: Options, macAddress: string | null
   return {
     wish: {
       ...wish,
+      rdma: wish.rdma ?? false, // Docker moves nothing but the netdev
       settings: { ...wish.settings, mac: givenMac(macAddress) ?? wish.settings.mac },
       network: network.id,
       podIfname: '',

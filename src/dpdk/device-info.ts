@@ -2,6 +2,7 @@ import * as z from 'zod/mini';
 import { confine, exists, readFile, writeFileAtomically } from '../kernel/files.ts';
 import { parseJson } from '../kernel/json.ts';
 import type { Sysfs } from '../kernel/sysfs.ts';
+import { rdmaName, rdmaNames } from '../rdma/rdma-device.ts';
 import { isNic, type Vf } from '../vf/inventory.ts';
 
 /** Where Multus has its device-info files; /var/run leads to /run. */
@@ -23,11 +24,6 @@ export function deviceInfoPath(path: string): string {
   return confine(path, roots);
 }
 
-/** RDMA devices of a PCI function, as the device plugin joins them. */
-function rdmaDevices(sys: Sysfs, pci: string): string | undefined {
-  return sys.list(`bus/pci/devices/${pci}/infiniband`).join(',') || undefined;
-}
-
 /**
  * What is to be told about a VF.
  * @param isUserspace a process drives it, and may want to reach the kernel through vhost
@@ -38,7 +34,8 @@ export function readDeviceInfo(
   isUserspace: boolean,
   vhostNet = '/dev/vhost-net',
 ): DeviceInfo {
-  const rdma = rdmaDevices(sys, vf.pci);
+  // As the device plugin joins them; of one that is in the pod already, the character devices tell the name.
+  const rdma = rdmaNames(sys, vf.pci).join(',') || rdmaName(sys, vf.pci);
   return {
     'pci-address': vf.pci,
     ...(!isNic(vf) && { 'pf-pci-address': vf.pf.pci }),

@@ -168,9 +168,15 @@ function doubts(
   host: Host,
   conf: NetConf,
   vf: Vf,
-  { pf, settings: is, wanted: sets, userspace }: Plan,
+  { pf, settings: is, wanted: sets, userspace, rdma }: Plan,
 ): string[] {
   const notes: string[] = [];
+  if (rdma)
+    notes.push(
+      rdma.moves
+        ? `its RDMA device ${rdma.name} goes along`
+        : `its RDMA device ${rdma.name} stays where it is`,
+    );
   if (pf && !(pf.flags & IFF_UP))
     notes.push(`${pfName(vf.pf)} is down: the VF may have no carrier (ip link set ${vf.pf.ifname} up)`);
   for (const key of Object.keys(sets) as (keyof VfSettings)[])

@@ -67,7 +67,7 @@ async function addressesOf(host: Host, path: string, ifindex: number): Promise<s
 }
 
 export function formatDevice(device: Device, details: Details, style: Style, nowMs: number): string {
-  const { vf, isPf, state, why, owner, since, link, netns, claim, holders } = device;
+  const { vf, isPf, state, why, owner, since, link, netns, rdma, claim, holders } = device;
   const { iommuGroup, addresses, isNetnsAlive } = details;
   const original = claim?.original.driver;
   const isDriverChanged = original !== undefined && original !== vf.driver;
@@ -78,6 +78,7 @@ export function formatDevice(device: Device, details: Details, style: Style, now
     ['IOMMU group', iommuGroup],
     ['VFs', isPf ? `${vf.pf.numVfs} of ${vf.pf.totalVfs}` : undefined],
     ['netdev', link && `${link.ifname}${place}, MAC ${link.mac}, MTU ${link.mtu}, ${carrier(link.flags)}`],
+    ['RDMA', rdma && `${[rdma.name, ...rdma.files].join(', ')}${rdma.isOnHost ? '' : ', not on the host'}`],
     ['addresses', addresses.join(', ') || undefined],
     ['pod', owner?.pod],
     ['container', containerOf(owner)],

@@ -25,7 +25,11 @@ export async function list(host: Host, { json, style }: Flags): Promise<Outcome>
   return { exitCode: 0, stdout: `${table}${formatLeases(leases, style, Date.now())}` };
 }
 
-const header = ['DEVICE', 'VF', 'DRIVER', 'NETDEV', 'MAC', 'VLAN', 'STATE', 'SINCE', 'OWNER'];
+/** RDMA has a column only where there is any. */
+function header(hasRdma: boolean): string[] {
+  const rdma = hasRdma ? ['RDMA'] : [];
+  return ['DEVICE', 'VF', 'DRIVER', 'NETDEV', ...rdma, 'MAC', 'VLAN', 'STATE', 'SINCE', 'OWNER'];
+}
 
 const stateColours: Partial<Record<State, Colour>> = {
   free: 'green',
@@ -42,6 +46,7 @@ const stateColours: Partial<Record<State, Colour>> = {
 
 /** The table of `sriov list` and `sriov vfs`. */
 export function formatList(devices: readonly Device[], style: Style, nowMs: number): string {
+  const hasRdma = devices.some(({ rdma }) => rdma !== undefined);
   const rows = devices.map((device): Cell[] => {
     const { vf, isPf, state, since } = device;
     const colour: Colour | undefined = isPf ? 'bold' : undefined;
@@ -51,6 +56,7 @@ export function formatList(devices: readonly Device[], style: Style, nowMs: numb
       { text: standsAlone(vf) ? '' : String(vf.index) },
       cell(vf.driver),
       cell(device.link?.ifname),
+      ...(hasRdma ? [cell(device.rdma?.name)] : []),
       cell(macOf(device)),
       cell(isPf ? undefined : formatVlan(device.settings?.vlan)),
       { text: state, colour: stateColours[state] ?? colour },
@@ -58,7 +64,7 @@ export function formatList(devices: readonly Device[], style: Style, nowMs: numb
       { text: formatOwner(device) },
     ];
   });
-  return formatTable(header, rows, style);
+  return formatTable(header(hasRdma), rows, style);
 }
 
 /** Addresses that are still to be freed; their VFs are free. */
@@ -125,7 +131,7 @@ function kindOf({ vf, isPf }: Device): object {
 
 /** A device as `--json` prints it. */
 export function toJson(device: Device): object {
-  const { vf, state, why, owner, since, link, netns, settings, holders } = device;
+  const { vf, state, why, owner, since, link, netns, rdma, settings, holders } = device;
   return {
     pci: vf.pci,
     ...kindOf(device),
@@ -135,6 +141,7 @@ export function toJson(device: Device): object {
     owner,
     since,
     netdev: link && { ifname: link.ifname, netns: netns || undefined, mac: link.mac, mtu: link.mtu },
+    rdma,
     settings,
     holders: holders.length > 0 ? holders : undefined,
   };

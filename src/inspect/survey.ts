@@ -14,6 +14,7 @@ import { listNics, nicUse } from '../vf/nic.ts';
 import { ifnameThere, placeOf } from '../vf/owner.ts';
 import { hostUse } from '../vf/pool.ts';
 import { settingsOf, type VfSettings } from '../vf/settings.ts';
+import { showRdma, type ShownRdma } from '../rdma/rdma-device.ts';
 import { standingOf } from '../attach/standing.ts';
 import { type DeviceOwner, goOwner, ownerOf, unknownGoOwner } from './device-owner.ts';
 
@@ -56,6 +57,7 @@ export interface Device {
   /** The netdev, where it can be seen, and which namespace it is in; the host's is "". */
   readonly link: Link | undefined;
   readonly netns: string;
+  readonly rdma: ShownRdma | undefined;
   /** What the PF has programmed now; undefined for PFs, and while the PF itself is out of sight. */
   readonly settings: VfSettings | undefined;
   readonly claim: Claim | undefined;
@@ -120,6 +122,7 @@ async function look(
     since: undefined,
     link: onHost,
     netns: '',
+    rdma: showRdma(host.sys, vf.pci),
     settings,
     claim: undefined,
     before: undefined,
@@ -279,7 +282,8 @@ function lost(host: Host, pci: string): Device {
     driver: undefined,
     ifnames: [],
   };
-  const device = { vf, isPf: false, link: undefined, netns: '', settings: undefined, holders: [] };
+  const unseen = { link: undefined, netns: '', rdma: undefined, settings: undefined };
+  const device = { vf, isPf: false, ...unseen, holders: [] };
   if (!known) {
     const why = claim instanceof UnreadableClaim ? claim.message : undefined;
     const unknown = { owner: undefined, since: undefined, claim: undefined, before: undefined };

@@ -1,12 +1,15 @@
 import type { Socket } from './netlink.ts';
 import { system } from './system.ts';
 
+// uapi/linux/netlink.h
+const NETLINK_ROUTE = 0;
+
 /**
- * A socket by our own system calls, for the static executable. Waiting stops everything, which is what a process does that has nothing
- * else to do.
+ * A socket by our own system calls: rtnetlink's in the static executable, and all others. Waiting stops everything, which is what a process
+ * does that has nothing else to do.
  */
-export function openSocket(): Socket {
-  const fd = system.netlinkOpen();
+export function openSocket(protocol = NETLINK_ROUTE): Socket {
+  const fd = system.netlinkOpen(protocol);
   const queue: Uint8Array[] = [];
   return {
     send: (bytes) => system.netlinkSend(fd, bytes),

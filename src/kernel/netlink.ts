@@ -28,7 +28,7 @@ const requestTimeoutMs = 10_000;
 /** A dump that the kernel marks as interrupted (objects changed meanwhile) is asked for again so many times. */
 const dumpTries = 5;
 
-/** What carries datagrams to the kernel and back: an rtnetlink socket of the namespace in which it was opened. */
+/** What carries datagrams to the kernel and back: a netlink socket of the namespace in which it was opened. */
 export interface Socket {
   /** @throws KernelError */
   send(bytes: Uint8Array): void;
@@ -101,19 +101,17 @@ function readDone(payload: Uint8Array, flags: number): { errno: number; hint: st
 
 /** What has come of an answer. */
 interface Answer {
-  /** GET requests only are answered by objects. */
+  /** Only requests that ask are answered by objects. */
   readonly isGet: boolean;
   readonly objects: Message[];
   /** The message that ends it: an acknowledgement, a refusal, or the end of a dump. */
   last: Message | undefined;
 }
 
-/**
- * Requests over an rtnetlink socket. It belongs for life to the network namespace in which it was opened, so nothing ever has to run
- * inside a namespace: whoever holds the socket acts there.
- */
-export class Rtnetlink {
+/** Requests over a netlink socket, which belongs for life to the network namespace in which it was opened. */
+export class Netlink {
   readonly #socket: Socket;
+  readonly #asks: (type: number) => boolean;
   #seq = 0;
   readonly #answers = new Map<number, Answer>();
   /** Notifications of multicast groups so far. */
@@ -121,9 +119,10 @@ export class Rtnetlink {
   /** How many watch each group now. */
   readonly #watchers = new Map<number, number>();
 
-  /** Opens the socket in the current namespace of the calling thread. */
-  constructor(socket: Socket = openSocket()) {
+  /** @param asks whether a message of this type asks, and is answered by objects */
+  constructor(socket: Socket, asks: (type: number) => boolean) {
     this.#socket = socket;
+    this.#asks = asks;
   }
 
   /**
@@ -133,7 +132,7 @@ export class Rtnetlink {
    */
   async request(operation: string, type: number, payload: Uint8Array, flags = 0): Promise<Uint8Array[]> {
     const seq = (this.#seq = (this.#seq % 0xffff_fffe) + 1); // 0 is that of notifications
-    const answer: Answer = { isGet: (type & 3) === 2, objects: [], last: undefined };
+    const answer: Answer = { isGet: this.#asks(type), objects: [], last: undefined };
     this.#answers.set(seq, answer);
     try {
       this.#socket.send(format(type, flags | NLM_F_REQUEST | NLM_F_ACK, seq, payload));
@@ -232,6 +231,16 @@ export class Rtnetlink {
 
   [Symbol.dispose](): void {
     this.close();
+  }
+}
+
+/**
+ * Links, addresses, routes. Nothing ever has to run inside a namespace for them: whoever holds the socket acts there.
+ */
+export class Rtnetlink extends Netlink {
+  /** Opens the socket in the current namespace of the calling thread. */
+  constructor(socket: Socket = openSocket()) {
+    super(socket, (type) => (type & 3) === 2); // RTM_GET*
   }
 }
 

@@ -114,8 +114,11 @@ export interface System {
    */
   announce(ifname: string, ifindex: number, frames: readonly Frame[], patienceMs: number): boolean;
 
-  /** An rtnetlink socket of the current namespace, with the kernel's error texts on, and without errors for lost notifications. */
-  netlinkOpen(): number;
+  /**
+   * A netlink socket of the current namespace, with the kernel's error texts on, and without errors for lost notifications.
+   * @param protocol NETLINK_*
+   */
+  netlinkOpen(protocol: number): number;
   /** Sets these options of our netlink socket with this port, whose descriptor we are not told. */
   netlinkSetUp(port: number): void;
   netlinkSend(fd: number, bytes: Uint8Array): void;

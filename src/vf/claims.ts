@@ -77,6 +77,18 @@ const common = {
   }),
   /** Userspace drives the VF, with this kernel driver: a userspace driver, or the kernel's own where DPDK works on that. */
   dpdk: z.optional(z.object({ driver: z.string(), override: z.optional(z.string()) })),
+  /** The RDMA device that comes with the VF, as it was before the first change. */
+  rdma: z.optional(
+    z.object({
+      name: z.string(),
+      /** The kernel's number of it, where it is known. */
+      index: z.optional(z.int()),
+      /** Names in /dev/infiniband. */
+      files: z.readonly(z.array(z.string())),
+      /** Whether it goes into the pod, as it does where each network namespace has RDMA devices of its own. */
+      moves: z.boolean(),
+    }),
+  ),
   /** What was asked of the PF. */
   asked: settings,
   /** What the VF was like before the first change. */

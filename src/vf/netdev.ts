@@ -192,6 +192,10 @@ function isPassing(host: Host, { ifname, parentDevName }: Link): boolean {
   return netdev !== undefined && netdev.ifname !== ifname;
 }
 
+/** What is done around binding a VF's driver anew, where more than the netdev comes and goes with it. */
+export type Around = <T>(bind: () => Promise<T>) => Promise<T>;
+const nothingElse: Around = (bind) => bind();
+
 /** How often a MAC is read back, and the distance: i40e and iavf apply it through a work queue. */
 const macTries = 20;
 const macPauseMs = 100;
@@ -203,7 +207,13 @@ const macPauseMs = 100;
  * @returns the netdev, a new one after a reload
  * @throws NotUsable if the netdev still has another MAC; SettingRefused if that is a NIC's last word
  */
-export async function carryMac(host: Host, vf: Vf, link: Link, mac: string): Promise<Link> {
+export async function carryMac(
+  host: Host,
+  vf: Vf,
+  link: Link,
+  mac: string,
+  around: Around = nothingElse,
+): Promise<Link> {
   if (link.mac === mac) return link;
   const { isSet, refusal } = await setMac(host, vf, link, mac);
   if (isSet) return { ...link, mac };
@@ -212,7 +222,9 @@ export async function carryMac(host: Host, vf: Vf, link: Link, mac: string): Pro
     throw new NotUsable(`${vfName(vf)} does not take MAC ${mac}, and does not say why`);
   }
   const fields = { vf: vf.pci, driver: vf.driver, mac };
-  const fresh = await host.log.change('VF driver reloaded for the MAC', fields, () => reloadDriver(host, vf));
+  const fresh = await host.log.change('VF driver reloaded for the MAC', fields, () =>
+    around(() => reloadDriver(host, vf)),
+  );
   if (fresh.mac === mac || (await setMac(host, vf, fresh, mac)).isSet) return { ...fresh, mac };
   throw new NotUsable(
     `${vfName(vf)} does not take MAC ${mac}: its netdev ${fresh.ifname} has ${fresh.mac} even after its driver ${vf.driver} was reloaded`,
@@ -263,9 +275,15 @@ export async function startDriver(host: Host, vf: Vf, driver: string): Promise<L
 }
 
 /** Brings a netdev on the host back to what it was: MAC first, since that can replace the netdev. */
-export async function restoreNetdev(host: Host, vf: Vf, link: Link, original: NetdevState): Promise<void> {
+export async function restoreNetdev(
+  host: Host,
+  vf: Vf,
+  link: Link,
+  original: NetdevState,
+  around: Around = nothingElse,
+): Promise<void> {
   const { rtnl } = host.netns;
-  const current = await carryMac(host, vf, link, original.mac);
+  const current = await carryMac(host, vf, link, original.mac, around);
   const now = netdevState(current);
   const isUnwanted = (name: string) => name === original.ifname || !original.altnames.includes(name);
   await changeAltnames(rtnl, 'del', current.ifindex, now.altnames.filter(isUnwanted));

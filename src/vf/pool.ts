@@ -20,6 +20,8 @@ export interface Pool {
   readonly devices?: readonly string[] | undefined;
   /** Only VFs with one of these drivers. */
   readonly drivers?: readonly string[] | undefined;
+  /** Only VFs that have an RDMA device. */
+  readonly needsRdma?: boolean | undefined;
   /** Only the VF with this index. */
   readonly index?: number | undefined;
 }

@@ -84,8 +84,8 @@ function asked(plugin: Record<string, unknown>, link: ShownLink, vf: ShownVf) {
   return [pick(plugin), pick(shown)];
 }
 
-// test/lab/dpdk.test.ts and nic.test.ts have the machines for the others.
-const runnable = examples.filter(({ file }) => !/^(dpdk|nic)/.test(file));
+// test/lab/dpdk.test.ts, nic.test.ts and rdma.test.ts have the machines for the others.
+const runnable = examples.filter(({ file }) => !/^(dpdk|nic|rdma)/.test(file));
 
 test.each(runnable)('conf-examples/$file: ADD, CHECK and DEL', async (example) => {
   const { plugins } = onThisNode(example);

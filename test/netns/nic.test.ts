@@ -89,6 +89,7 @@ const wish: Wish = {
   network: 'net',
   device: { kind: 'vf', pci },
   dpdk: undefined,
+  rdma: undefined,
   settings: {},
   minTxRate: undefined,
   maxTxRate: undefined,

@@ -37,7 +37,7 @@ export const commonOfNic = {
   ipam: hostLocal('10.1.0.0/24'),
 };
 
-type Config = (typeof common | typeof commonOfNic) & { dpdk?: true };
+type Config = (typeof common | typeof commonOfNic) & { dpdk?: true; rdma?: true };
 
 /** How a call ended. */
 interface Ended {
@@ -55,6 +55,8 @@ export interface Door {
   readonly isServer?: true;
   /** Its device (VF 0 of the 82576). */
   readonly device?: string;
+  /** What the node needs before the first pod. */
+  readonly prepare?: (node: TestNode) => Promise<void>;
   /** How a killed call for pod p is cleaned up after. Each must leave the node as it was before. */
   readonly recoveries: Readonly<Record<string, (node: TestNode) => Promise<void>>>;
 }
@@ -193,6 +195,7 @@ export function describeCrashes(kind: string, door: Door, sampled: number, more:
 
   beforeAll(async () => {
     node = await TestNode.start({ ...more, pfs: 1, vfs: 2 });
+    await door.prepare?.(node);
     await node.sh('modprobe vfio-pci'); // else only the first ADD would start modprobe
     await node.sh('mv /opt/cni/bin/host-local /opt/cni/bin/host-local.real');
     await node.machine.write('/opt/cni/bin/host-local', ipamStandIn, 0o755);

@@ -30,7 +30,13 @@ export interface Lane {
   readonly spoil: (node: TestNode) => Promise<unknown>;
 }
 
-export function makeLane(card: number, extra: { readonly dpdk?: true } = {}): Lane {
+/** Keys of a network that are not in all of them. */
+interface Extra {
+  readonly dpdk?: true;
+  readonly rdma?: true;
+}
+
+export function makeLane(card: number, extra: Extra = {}): Lane {
   return {
     card,
     pod: `p${card}`,
@@ -103,7 +109,8 @@ class LaneView {
       ip netns list | grep -qw ${this.lane.pod} || exit 0
       ip -n ${this.lane.pod} -j -d addr show | jq -c '.[] | {ifname, address, mtu, operstate, up: (.flags | index("UP") != null),
         addresses: [.addr_info[] | {local, prefixlen, scope}]}'
-      ip -n ${this.lane.pod} route show | sort`);
+      ip -n ${this.lane.pod} route show | sort
+      ip netns exec ${this.lane.pod} rdma -j dev | jq -c '[.[].ifname]'`);
     const both = JSON.stringify({ node: await this.onNode(), inPod });
     return JSON.parse(both.replaceAll(/\b10\.\d+\.0\.\d+\b/g, 'ADDRESS')) as unknown;
   }
@@ -431,6 +438,13 @@ const sampled: Record<string, number> = {
 
 const laneCount = 3;
 
+interface Special {
+  /** What the node needs before the first pod. */
+  readonly prepare?: (node: TestNode) => Promise<void>;
+  /** Which calls `make test` takes, and how many per command: all others are taken in the matrices of other kinds. */
+  readonly focus?: { readonly calls: RegExp; readonly sampled: Readonly<Record<string, number>> };
+}
+
 /**
  * Puts every plausible error at every system call of every command, one at a time, on several cards at once.
  * @param laneOn the network of a card
@@ -439,7 +453,7 @@ const laneCount = 3;
 export function describeErrors(
   kind: string,
   laneOn: (card: number) => Lane = makeLane,
-  more: LabOptions = { pfs: laneCount },
+  { prepare, focus, ...more }: LabOptions & Special = { pfs: laneCount },
 ): void {
   let node: TestNode;
   let lanes: ErrorLane[];
@@ -447,6 +461,7 @@ export function describeErrors(
 
   beforeAll(async () => {
     node = await TestNode.start({ ...more, vfs: 1 });
+    await prepare?.(node);
     await node.sh('modprobe vfio-pci');
     const made = Array.from({ length: laneCount }, (_, card) => laneOn(card));
     lanes = made.map((lane) => new ErrorLane(node, lane));
@@ -458,7 +473,7 @@ export function describeErrors(
   }, 900_000);
   afterAll(() => node[Symbol.asyncDispose]());
 
-  test.each(Object.keys(sampled))(
+  test.each(Object.keys(isSoak ? sampled : (focus?.sampled ?? sampled)))(
     `${kind}, an error at every system call: %s`,
     { timeout: 14_400_000 },
     async (situation) => {
@@ -470,7 +485,11 @@ export function describeErrors(
         ? all.filter((point) => wanted.test(pointName(point)))
         : isSoak
           ? all
-          : sample(all, Number(process.env['ERRORS'] ?? sampled[situation] ?? 0), seeded(seed));
+          : sample(
+              all.filter(({ call }) => focus?.calls.test(call.line) ?? true),
+              Number(process.env['ERRORS'] ?? (focus?.sampled ?? sampled)[situation] ?? 0),
+              seeded(seed),
+            );
       const total = queue.length;
       const failures: string[] = [];
       let [tried, missed] = [0, 0];

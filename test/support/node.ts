@@ -227,6 +227,8 @@ export class TestNode implements AsyncDisposable {
     const rest = await this.sh(`
       printf '%s\\n' /sys/bus/pci/drivers/*/0000:*
       grep -H . /sys/bus/pci/devices/*/driver_override
+      grep -H . /sys/bus/pci/devices/*/infiniband_*/*/ibdev 2>/dev/null || true
+      ls -d /sys/bus/pci/devices/*/infiniband/* 2>/dev/null || true
       find /var/lib/cni -type f -not -name '*.lock' -not -name 'last_reserved_ip.*' -not -name lock | sort
       find /run/k8s.cni.cncf.io -type f 2>/dev/null | sort || true`);
     return {

@@ -702,11 +702,12 @@ static napi_value js_netlink_set_up(napi_env env, napi_callback_info info) {
   return NULL;
 }
 
-/* netlinkOpen(): an rtnetlink socket of the current namespace, with a port that the kernel chose. */
+/* netlinkOpen(protocol): a netlink socket of the current namespace, with a port that the kernel chose. */
 static napi_value js_netlink_open(napi_env env, napi_callback_info info) {
-  (void)info;
+  napi_value args[MAX_ARGS];
+  arguments(env, info, args);
   struct sockaddr_nl address = {.nl_family = AF_NETLINK};
-  int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+  int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, number(env, args[0]));
   if (fd < 0) return fail(env, "socket", errno);
   if (bind(fd, (struct sockaddr *)&address, sizeof address)) {
     int err = errno;

@@ -19,6 +19,8 @@ describe('every option as text', () => {
     [{ dpdk: '' }, { dpdk: {} }],
     [{ dpdk: 'no' }, { dpdk: undefined }],
     [{ dpdk: 'vfio-pci' }, { dpdk: { driver: 'vfio-pci' } }],
+    [{ rdma: '' }, { rdma: true, device: { pool: { needsRdma: true } } }],
+    [{ rdma: 'no' }, { rdma: false }],
     [{ vf: '3' }, { device: { kind: 'pool', pool: { pfs: [{ pf: 'e' }], index: 3 } } }],
     [{ driver: 'igbvf,iavf' }, { device: { pool: { drivers: ['igbvf', 'iavf'] } } }],
     [{ pf: 'e#0-3,7' }, { device: { pool: { pfs: [{ pf: 'e', ranges: [[0, 3], [7, 7]] }] } } }], // prettier-ignore

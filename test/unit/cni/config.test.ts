@@ -61,6 +61,8 @@ describe('parseConfig() understands what the Go plugin understands', () => {
     ['mtu', { mtu: 9000 }, { mtu: 9000 }],
     ['dpdk', { dpdk: true }, { dpdk: {} }],
     ['no dpdk', { dpdk: false }, { dpdk: undefined }],
+    ['rdma', { rdma: true }, { rdma: true }],
+    ['no rdma', { rdma: false }, { rdma: false }],
     [
       'dpdk with a driver',
       { dpdk: { driver: 'igb_uio', force: true } },

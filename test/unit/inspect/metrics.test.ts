@@ -12,7 +12,7 @@ import { seed, seeded } from '../../support/random.ts';
 const pf = { pci: '0000:03:00.0', ifname: 'ens1', driver: 'ice', numVfs: 4, totalVfs: 64 };
 const link = (flags: number) => ({ ifname: 'x', ifindex: 1, flags, altnames: [] }) as unknown as Link;
 
-const nothing = { why: undefined, owner: undefined, since: undefined, link: undefined, netns: '', settings: undefined, claim: undefined, before: undefined, holders: [] }; // prettier-ignore
+const nothing = { why: undefined, owner: undefined, since: undefined, link: undefined, netns: '', rdma: undefined, settings: undefined, claim: undefined, before: undefined, holders: [] }; // prettier-ignore
 const aPf: Device = {
   ...nothing,
   vf: { pci: pf.pci, pf, index: -1, driver: 'ice', ifnames: ['ens1'] },

@@ -41,6 +41,7 @@ function deviceOfNames(): Device {
     since: '2026-01-01T00:00:00Z',
     link: link as unknown as Link,
     netns: name(),
+    rdma: { name: name(), files: [name()], isOnHost: false },
     settings: undefined,
     claim: undefined,
     before: undefined,

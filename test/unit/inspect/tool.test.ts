@@ -20,7 +20,7 @@ function linkOf(ifname: string): Link {
 
 function vf(index: number, more: Partial<Device> = {}): Device {
   const device = { pci: `0000:03:10.${index * 2}`, pf, index, driver: 'igbvf', ifnames: [] };
-  return { vf: device, isPf: false, state: 'free', why: undefined, owner: undefined, since: undefined, link: linkOf(`ens1v${index}`), netns: '', settings: undefined, claim: undefined, before: undefined, holders: [], ...more }; // prettier-ignore
+  return { vf: device, isPf: false, state: 'free', why: undefined, owner: undefined, since: undefined, link: linkOf(`ens1v${index}`), netns: '', rdma: undefined, settings: undefined, claim: undefined, before: undefined, holders: [], ...more }; // prettier-ignore
 }
 
 const owned = (pod: string | undefined, containerId: string) => ({
