@@ -26,7 +26,7 @@ ARCHS = amd64 arm64
 COMMA = ,
 EMPTY =
 PLATFORMS = --platform $(subst $(EMPTY) ,$(COMMA),$(ARCHS:%=linux/%))
-HOURS = test/lab/containerd test/lab/crash test/lab/error-matrix test/lab/vf-in-reset test/lab/device-vanishes test/lab/dpdk test/lab/storm test/lab/docker test/lab/fuzz
+HOURS = test/lab/containerd test/lab/crash test/lab/error-matrix test/lab/vf-in-reset test/lab/device-vanishes test/lab/dpdk test/lab/storm test/lab/docker test/lab/fuzz test/lab/rdma
 SOURCES = $(shell find src -name '*.ts')
 ENGINE_SOURCES = $(wildcard src/engine/*.[chS] src/engine/*.ld) src/kernel/native/system.c build/bytecode.c \
   build/static.ts build/executable.ts build/toolchain.ts build/engine-sources.ts

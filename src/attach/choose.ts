@@ -1,5 +1,6 @@
 import { type DpdkWish, isUserspaceDriver, wrongKind } from '../dpdk/driver.ts';
 import type { FileLock } from '../kernel/files.ts';
+import { rdmaNames } from '../rdma/rdma-device.ts';
 import { listClaims, readClaimOrLog } from '../vf/claims.ts';
 import { awaitVf, lockVf } from '../vf/vf-lock.ts';
 import { describeHolders, holdersOf } from '../vf/users.ts';
@@ -165,7 +166,7 @@ export async function unfit(
     return holders.length > 0 ? `${describeHolders(holders)} has it open` : undefined;
   }
   if (driver === undefined && dpdk) return undefined;
-  if (needsRdma && host.sys.list(`${devicePath(pci)}/infiniband`).length === 0) return noRdma;
+  if (needsRdma && rdmaNames(host.sys, pci).length === 0) return noRdma;
   const link = await findOnHost(host, pci);
   if (!link) return `it has no netdev on the host (driver ${driver ?? 'missing'})`;
   return isNic(vf) ? nicUse(host, link) : hostUse(host, link);

@@ -1,11 +1,11 @@
 import { type UserspaceDriver, userspaceDriverFor } from '../dpdk/driver.ts';
 import { requireIommu } from '../dpdk/iommu.ts';
 import type { Link } from '../kernel/link.ts';
-import type { RdmaRecord } from '../rdma/rdma-device.ts';
+import { rdmaNames, type RdmaRecord } from '../rdma/rdma-device.ts';
 import { listClaims } from '../vf/claims.ts';
 import { describeHolders, holdersOf } from '../vf/users.ts';
 import type { Host } from '../vf/host.ts';
-import { devicePath, isNic, isWholePf, NotUsable, type Vf, vfName } from '../vf/inventory.ts';
+import { isNic, isWholePf, NotUsable, type Vf, vfName } from '../vf/inventory.ts';
 import { checkMtu, findOnHost } from '../vf/netdev.ts';
 import { ownerName } from '../vf/owner.ts';
 import { ownerOfSameMac, refuseSwitchdev, warnOfDownPf } from '../vf/safety.ts';
@@ -35,7 +35,7 @@ export async function makePlan(host: Host, wish: Wish, vf: Vf): Promise<Plan> {
   const link = await findOnHost(host, vf.pci);
   const mayHaveNone = userspace !== undefined && (vf.driver === undefined || vf.driver === userspace);
   if (!link && !mayHaveNone) throw new NotUsable(noNetdev(vf));
-  const mayHaveRdma = wish.rdma || host.sys.list(`${devicePath(vf.pci)}/infiniband`).length > 0;
+  const mayHaveRdma = wish.rdma || rdmaNames(host.sys, vf.pci).length > 0;
   const rdma = mayHaveRdma
     ? await (await import('./rdma-plan.ts')).planRdma(host, wish, vf, userspace)
     : undefined;

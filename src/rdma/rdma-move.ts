@@ -74,19 +74,27 @@ export async function findRdma(
   return all.find((device) => device.name === name);
 }
 
+/** How often a name is tried that another device has: that may be the last one of this VF, on its way out. */
+const nameTries = 50;
+
 /** Gives a device on the host the name that it had. */
 async function restoreName(host: Host, pci: string, { name, index }: RdmaRecord): Promise<void> {
-  if (!isOnHost(host, pci) || rdmaNames(host.sys, pci)[0] === name) return;
+  if (!isOnHost(host, pci) || rdmaName(host.sys, pci) === name) return;
   using rdma = new RdmaNetlink(host.netns);
   const device = await findRdma(host, rdma, pci, index);
   if (!device || device.name === name) return;
-  try {
-    const fields = { vf: pci, from: device.name, name };
-    await host.log.change('RDMA device renamed', fields, () => renameRdma(rdma, device, name));
-  } catch (error) {
-    if (!isErrno(error, Errno.EEXIST)) throw error;
-    host.log.warning('the name of its RDMA device is taken', { vf: pci, name, newName: device.name });
+  const fields = { vf: pci, from: device.name, name };
+  for (let tries = 1; ; tries++) {
+    try {
+      await host.log.change('RDMA device renamed', fields, () => renameRdma(rdma, device, name));
+      return;
+    } catch (error) {
+      if (!isErrno(error, Errno.EEXIST)) throw error;
+    }
+    if (tries === nameTries) break;
+    await pause();
   }
+  host.log.warning('the name of its RDMA device is taken', { vf: pci, name, newName: device.name });
 }
 
 /**
@@ -96,8 +104,12 @@ async function restoreName(host: Host, pci: string, { name, index }: RdmaRecord)
  */
 export function keepingRdma(host: Host, pci: string, record: RdmaRecord): Around {
   const { length } = record.files;
-  // A device is registered before its files. One that has them and is not on the host has been moved away by somebody else.
-  const isBack = () => rdmaFiles(host.sys, pci).length >= length && (length > 0 || isOnHost(host, pci));
+  // A device is registered before its files, and loses them before it goes. One that has them and is not on the host has been moved away by
+  // somebody else.
+  const isBack = () => {
+    const { length: count } = rdmaNames(host.sys, pci);
+    return count < 2 && rdmaFiles(host.sys, pci).length >= length && (length > 0 || count > 0);
+  };
   return (bind) =>
     withNumbersLocked(host, async () => {
       const value = await bind();
@@ -110,8 +122,8 @@ export function keepingRdma(host: Host, pci: string, record: RdmaRecord): Around
 
 /** Gives a device that is back on the host the name that it had; the files that it has now are the kernel's choice. */
 export async function restoreRdma(host: Host, pci: string, record: RdmaRecord): Promise<void> {
-  const [name] = rdmaNames(host.sys, pci);
-  if (name !== record.name) await withNumbersLocked(host, () => restoreName(host, pci, record));
+  if (rdmaName(host.sys, pci) !== record.name)
+    await withNumbersLocked(host, () => restoreName(host, pci, record));
   const files = renumbered(host.sys, pci, record);
   if (files !== undefined) host.log.warning('its RDMA device has other files', { vf: pci, files });
 }

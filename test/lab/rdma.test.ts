@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { parseExample } from '../support/examples.ts';
 import { difference, hostLocal, type TestNode, vfPci } from '../support/node.ts';
+import { isSoak } from '../support/random.ts';
 import { rdmaDevices, rdmaOf, startRdmaNode } from '../support/rdma.ts';
 
 const vfs = 4;
@@ -179,7 +180,7 @@ describe('in exclusive mode', () => {
   test('several at once, each with its driver anew: nobody gets the files of another', async () => {
     const pods = indices.map((index) => `many${index}`);
     await node.pods(...pods);
-    for (let round = 0; round < 2; round++) {
+    for (let round = 0; round < (isSoak ? 8 : 1); round++) {
       await Promise.all(pods.map((pod, index) => node.add(pod, withMac(index, { rdma: true }))));
       for (const [index, pod] of pods.entries()) {
         expect(await rdmaDevices(node, pod)).toEqual([nameOf(index)]);
