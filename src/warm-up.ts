@@ -21,6 +21,9 @@ const config = {
     max_tx_rate: 1,
     mtu: 1500,
     rdma: true,
+    promisc: false,
+    allmulti: false,
+    reset: false,
     logLevel: 'info',
     logFormat: 'text',
     ipam: { type: 'host-local' },
@@ -77,6 +80,8 @@ const claim: PodClaim = {
   request: { config, cniArgs: '', cniPath: '/opt/cni/bin' },
   rdma: { name: 'mlx5_3', index: 3, files: ['uverbs3'], moves: true },
   asked: settings,
+  modes: { promisc: false, allmulti: false },
+  reset: false,
   original: {
     driver: 'igbvf',
     settings,

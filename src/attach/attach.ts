@@ -118,13 +118,13 @@ async function handOver<A extends IpConfig>(
   pod: Netns,
   vf: Vf,
   netdev: Link,
-  { wish: { podIfname, mtu, routersGive } }: Order<A>,
+  { wish }: Order<A>,
 ): Promise<Link> {
   const fields = { vf: vf.pci, hostIfname: netdev.ifname };
   const moved = await host.log.change('netdev moved into the pod', fields, () =>
-    moveIntoPod(host, pod, vf, netdev, podIfname, mtu),
+    moveIntoPod(host, pod, vf, netdev, wish.podIfname, wish),
   );
-  prepareLink(pod, moved.ifname, routersGive);
+  prepareLink(pod, moved.ifname, wish.routersGive);
   return moved;
 }
 

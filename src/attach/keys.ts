@@ -53,6 +53,7 @@ export interface Key {
 }
 
 const onOff = { schema: z.enum(['on', 'off']), allowed: '"on" or "off"', mayBeEmpty: true } as const;
+const yesOrNo = { schema: z.boolean(), allowed: 'true or false' } as const;
 const rate = {
   schema: z.int().check(z.gte(0), z.lte(0xffffffff)),
   allowed: 'Mbps as a whole number, 0 for no limit',
@@ -120,6 +121,9 @@ export const keys = {
   min_tx_rate: rate,
   max_tx_rate: rate,
   mtu: { schema: z.int().check(z.gte(68), z.lte(65_535)), allowed: 'a whole number from 68 to 65535' },
+  promisc: yesOrNo,
+  allmulti: yesOrNo,
+  reset: yesOrNo,
   logLevel: { schema: z.string(), allowed: logLevels.join(', '), mayBeEmpty: true },
   logFile: { schema: z.string(), allowed: 'a path below /var/log', mayBeEmpty: true },
   logFormat: { schema: z.enum(['text', 'json']), allowed: '"text" or "json"', mayBeEmpty: true },
@@ -154,11 +158,13 @@ export function conflictsOf(values: Values): { readonly key: KeyName; readonly p
   return found;
 }
 
+/** The part of a wish that keys say. */
+export type Asked = 'dpdk' | 'rdma' | 'settings' | 'minTxRate' | 'maxTxRate' | 'mtu' | 'modes' | 'reset';
+
 /** What the keys ask of the VF and its PF. */
-export function askedBy(
-  values: Values,
-): Pick<Wish, 'dpdk' | 'rdma' | 'settings' | 'minTxRate' | 'maxTxRate' | 'mtu'> {
+export function askedBy(values: Values): Pick<Wish, Asked> {
   const { vlan, vlanQoS = 0, vlanProto = '802.1q', spoofchk, trust, link_state: linkState } = values;
+  const { promisc, allmulti } = values;
   return {
     dpdk: values.dpdk === true ? {} : values.dpdk || undefined,
     rdma: values.rdma,
@@ -172,5 +178,7 @@ export function askedBy(
     minTxRate: values.min_tx_rate,
     maxTxRate: values.max_tx_rate,
     mtu: values.mtu,
+    modes: promisc === undefined && allmulti === undefined ? undefined : { promisc, allmulti },
+    reset: values.reset,
   };
 }

@@ -1,12 +1,5 @@
 import { IFF_UP, setLink } from '../kernel/link.ts';
-import {
-  boundDriver,
-  driverOverride,
-  hasFlr,
-  resetDevice,
-  setDriverOverride,
-  unbindWithin,
-} from '../kernel/pci-driver.ts';
+import { driverOverride, setDriverOverride, unbindWithin } from '../kernel/pci-driver.ts';
 import type { FileLock } from '../kernel/files.ts';
 import { isUserspaceDriver } from '../dpdk/driver.ts';
 import { type Claim, isUserspace } from '../vf/claims.ts';
@@ -74,7 +67,7 @@ export function isOnUserspaceDriver(claim: Claim, { driver }: Vf): boolean {
   return isUserspace(claim) || (isUserspaceDriver(driver) && driver !== claim.original.driver);
 }
 
-/** Takes the VF from the userspace driver that it was bound to for its owner, and resets it. @throws StillHeld */
+/** Takes the VF from the userspace driver that it was bound to for its owner. @throws StillHeld */
 export async function leaveUserspace(host: Host, claim: Claim, vf: Vf, lock: FileLock): Promise<void> {
   const { sys, log } = host;
   const { pci } = vf;
@@ -93,10 +86,4 @@ export async function leaveUserspace(host: Host, claim: Claim, vf: Vf, lock: Fil
     }
   }
   if (driverOverride(sys, pci) !== undefined) setDriverOverride(sys, pci, undefined);
-  if (boundDriver(sys, pci) !== undefined || !hasFlr(sys, pci)) return;
-  try {
-    await log.change('VF reset', { vf: pci }, () => resetDevice(sys, pci));
-  } catch (error) {
-    log.warning('the VF could not be reset', { vf: pci, error: String(error) });
-  }
 }

@@ -48,7 +48,7 @@ export async function lend(
     if (netdev) {
       const fields = { vf: vf.pci, ifname: netdev.ifname, hostIfname: claim.hostIfname, mtu: wish.mtu };
       await host.log.change('netdev made ready for its container', fields, () =>
-        dressForLoan(host, netdev, claim.hostIfname, wish.mtu),
+        dressForLoan(host, netdev, claim.hostIfname, wish),
       );
     }
     if (netdev && claim.rdma)

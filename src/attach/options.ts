@@ -1,7 +1,7 @@
 import { userspaceDrivers } from '../dpdk/driver.ts';
 import { quoted } from '../kernel/printable.ts';
 import { Failure } from './failure.ts';
-import { askedBy, conflictsOf, type Key, keys, parseMac, type Values } from './keys.ts';
+import { type Asked, askedBy, conflictsOf, type Key, keys, parseMac, type Values } from './keys.ts';
 import { meantWord } from './spelling.ts';
 import type { Device, Wish } from './wish.ts';
 
@@ -10,7 +10,7 @@ export type Options = Readonly<Record<string, string>>;
 
 /** What options say: the part of a wish that does not depend on the container, and the door's own. */
 export interface Understood {
-  readonly wish: Pick<Wish, 'device' | 'dpdk' | 'rdma' | 'settings' | 'minTxRate' | 'maxTxRate' | 'mtu'>;
+  readonly wish: Pick<Wish, 'device' | Asked>;
   /** The options that the door itself knows, by name. */
   readonly own: ReadonlyMap<string, string>;
 }
@@ -33,7 +33,7 @@ const retired: ReadonlyMap<string, string> = new Map([
 const numbers: readonly string[] = ['vf', 'vlan', 'vlanQoS', 'min_tx_rate', 'max_tx_rate', 'mtu'];
 const toggles: readonly string[] = ['spoofchk', 'trust'];
 /** Options whose name alone says yes. */
-const booleans: readonly string[] = ['dpdk', 'rdma'];
+const booleans: readonly string[] = ['dpdk', 'rdma', 'promisc', 'allmulti', 'reset'];
 
 const yes: readonly string[] = ['', '1', 'true', 'on', 'yes'];
 const no: readonly string[] = ['0', 'false', 'off', 'no'];
@@ -136,7 +136,7 @@ function toValue(key: string, text: string): unknown {
   }
   if (key === 'driver' || key === 'devices') return text.split(',');
   if (key === 'dpdk') return parseBoolean(text) ?? { driver: text };
-  if (key === 'rdma') return parseBoolean(text) ?? text;
+  if (booleans.includes(key)) return parseBoolean(text) ?? text;
   return text;
 }
 

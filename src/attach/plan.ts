@@ -8,10 +8,11 @@ import type { Host } from '../vf/host.ts';
 import { isNic, isWholePf, NotUsable, type Vf, vfName } from '../vf/inventory.ts';
 import { checkMtu, findOnHost } from '../vf/netdev.ts';
 import { ownerName } from '../vf/owner.ts';
-import { ownerOfSameMac, refuseSwitchdev, warnOfDownPf } from '../vf/safety.ts';
+import { ownerOfSameMac, refuseSwitchdev, warnOfDownPf, warnOfNoTrust } from '../vf/safety.ts';
 import { awaitSettings, type VfSettings } from '../vf/settings.ts';
 import { Failure } from './failure.ts';
 import { refuseUsed, wantedOnNetdev } from './netdev-only.ts';
+import { refuseNoReset } from './reset.ts';
 import { wantedSettings, type Wish } from './wish.ts';
 
 /** What a VF is like before the first change, and what an ADD will make of it. */
@@ -80,12 +81,14 @@ export function refuseUnfit(
   asker: string,
   ipam: string | undefined,
   vf: Vf,
-  { pf, link, userspace, wanted }: Plan,
+  { pf, link, settings, userspace, wanted }: Plan,
 ): void {
   if (wish.mtu !== undefined && link) checkMtu(link, wish.mtu);
-  if (userspace !== undefined) refuseUnfitForUserspace(host, ipam, vf, userspace);
+  if (wish.reset) refuseNoReset(host, vf);
+  if (userspace !== undefined) refuseUnfitForUserspace(host, wish, ipam, vf, userspace);
   if (!pf) return;
   refuseSwitchdev(vf, pf);
+  if (wish.modes?.promisc || wish.modes?.allmulti) warnOfNoTrust(host, vf, wanted.trust ?? settings.trust);
   warnOfDownPf(host, vf, pf);
   const other = wanted.mac === undefined ? undefined : ownerOfSameMac(host, vf, pf, wanted, asker);
   if (other === undefined) return;
@@ -98,10 +101,17 @@ export function refuseUnfit(
 /** Refuses what no process could use, and a VF that one has already. */
 function refuseUnfitForUserspace(
   host: Host,
+  { modes }: Wish,
   ipam: string | undefined,
   vf: Vf,
   userspace: UserspaceDriver,
 ): void {
+  const mode = modes?.promisc ? 'promisc' : modes?.allmulti ? 'allmulti' : undefined;
+  if (mode !== undefined)
+    throw new Failure(
+      'bad wish',
+      `Invalid network configuration: "${mode}": true needs an interface, and a VF on a userspace driver has none`,
+    );
   if (ipam === 'dhcp') {
     throw new Failure(
       'bad wish',

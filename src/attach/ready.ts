@@ -55,7 +55,7 @@ export function recordOf(
   host: Host,
   wish: Wish,
   { vf, plan: { settings, link, userspace, wanted, rdma } }: Taken,
-): Pick<Claim, 'since' | 'vf' | 'dpdk' | 'rdma' | 'asked' | 'original'> {
+): Pick<Claim, 'since' | 'vf' | 'dpdk' | 'rdma' | 'asked' | 'modes' | 'reset' | 'original'> {
   const driver = userspace ?? (wish.dpdk && (vf.driver ?? ''));
   return {
     since: new Date().toISOString(),
@@ -63,6 +63,8 @@ export function recordOf(
     dpdk: driver === undefined ? undefined : { driver, override: driverOverride(host.sys, vf.pci) },
     rdma,
     asked: wanted,
+    modes: wish.modes,
+    reset: wish.reset,
     original: { driver: vf.driver, settings, netdev: link && originalNetdev(vf, link) },
   };
 }

@@ -6,10 +6,11 @@ import type { Host } from '../vf/host.ts';
 import { readDevice, standsAlone } from '../vf/inventory.ts';
 import { findOnHost } from '../vf/netdev.ts';
 import { ownerFields } from '../vf/owner.ts';
-import { Failure, isBusy, messageOf } from './failure.ts';
+import { Failure, isBusy, messageOf, StillHeld } from './failure.ts';
 import { needsInterfaceAtDel } from './ipam-plugin.ts';
 import { isOnUserspaceDriver, leavePod, leaveUserspace } from './leave.ts';
 import { keepLease, startFreeing } from './lease.ts';
+import { resetVf } from './reset.ts';
 import { restoreNetdevOf, restoreOverride, restorePf } from './restore.ts';
 import type { Caller } from './wish.ts';
 
@@ -46,8 +47,8 @@ function markReleasing(host: Host, claim: Claim): void {
  * Undoes everything that an ADD did or may have done. It looks at what is, not at how far the ADD believed to have come; each step
  * tolerates that there is nothing to undo, and goes on after a failure.
  *
- * Order: the netdev leaves the pod, or the VF its userspace driver, first (nobody may use the VF any more); then the PF's settings; then
- * the netdev's own MAC, which drivers refuse while the PF has another one; the IPAM plugin, which has started meanwhile,
+ * Order: the netdev leaves the pod, or the VF its userspace driver, first (nobody may use the VF any more), and is reset where it
+ * shall be; then the PF's settings; then the netdev's own MAC, which drivers refuse while the PF has another one; the IPAM plugin, which has started meanwhile,
  * frees the address as soon as nobody can use it, beside the rest. Only "dhcp" frees it before everything else, see
  * {@link needsInterfaceAtDel}.
  * @returns why the address could not be freed
@@ -87,10 +88,11 @@ export async function undo(
     await (isOnUserspaceDriver(claim, vf)
       ? leaveUserspace(host, claim, vf, lock)
       : leavePod(host, claim, vf, caller));
+  const kept = vf && (await device.attempt(() => resetVf(host, claim, vf, lock)));
   phases.end('leave');
   if (!isEarly) await free();
   if (vf) {
-    if (!standsAlone(vf)) await device.attempt(() => restorePf(host, claim, vf));
+    if (!standsAlone(vf)) await device.attempt(() => restorePf(host, claim, vf, kept));
     phases.end('settings');
     await device.attempt(() => restoreNetdevOf(host, claim, vf));
     if (claim.dpdk) await device.attempt(() => restoreOverride(host, claim));
@@ -127,6 +129,7 @@ function independentSteps(host: Host, pci: string) {
     try {
       return await step();
     } catch (error) {
+      if (error instanceof StillHeld) throw error; // then nothing that comes after may be tried
       failures.push(error);
       host.log.error('undo failed', { vf: pci, error: messageOf(error) });
       return undefined;

@@ -14,10 +14,18 @@ import {
   type VfSettings,
 } from '../vf/settings.ts';
 
-/** Brings the PF's settings back, but only those that differ: some drivers pin a MAC by any write. */
-export async function restorePf(host: Host, claim: Claim, vf: Vf): Promise<void> {
+/**
+ * Brings the PF's settings back, but only those that differ: some drivers pin a MAC by any write.
+ * @param kept what the PF had beside them before the VF was reset
+ */
+export async function restorePf(
+  host: Host,
+  claim: Claim,
+  vf: Vf,
+  kept: VfSettings | undefined,
+): Promise<void> {
   const hasNetdev = claim.original.netdev !== undefined && !isUserspace(claim);
-  const wanted = restorable(claim.original.settings, claim.asked, hasNetdev);
+  const wanted = { ...kept, ...restorable(claim.original.settings, claim.asked, hasNetdev) };
   const unknown = unknownBefore(claim.original.settings, claim.asked);
   if (Object.keys({ ...wanted, ...unknown }).length === 0) return;
   const { pf, settings: now } = await awaitSettings(host.netns.rtnl, vf);

@@ -2,6 +2,7 @@ import type { DpdkWish } from '../dpdk/driver.ts';
 import type { FileLock } from '../kernel/files.ts';
 import type { IpConfig } from '../vf/addressing.ts';
 import type { PodClaim } from '../vf/claims.ts';
+import type { Modes } from '../vf/netdev.ts';
 import type { Pool } from '../vf/pool.ts';
 import type { VfSettings } from '../vf/settings.ts';
 
@@ -27,6 +28,10 @@ export interface Wish {
   readonly minTxRate: number | undefined;
   readonly maxTxRate: number | undefined;
   readonly mtu: number | undefined;
+  /** How the netdev listens in the pod. */
+  readonly modes?: Modes | undefined;
+  /** Reset the VF (FLR) when it is given back. */
+  readonly reset?: boolean | undefined;
   /** Name of the interface in the pod. */
   readonly podIfname: string;
   /** Where to tell about the device. */

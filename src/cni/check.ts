@@ -12,7 +12,7 @@ import { type PodClaim, findClaims, isUserspace } from '../vf/claims.ts';
 import type { Host } from '../vf/host.ts';
 import { readVf } from '../vf/inventory.ts';
 import { formatIp } from '../vf/ip.ts';
-import { findInPod } from '../vf/netdev.ts';
+import { findInPod, modesDrift } from '../vf/netdev.ts';
 import { awaitSettings, differences } from '../vf/settings.ts';
 import { Code, CniError } from './errors.ts';
 import { ipamCallOf } from './ipam.ts';
@@ -115,6 +115,7 @@ async function netdevDrift(claim: PodClaim, expected: Result, netns: string): Pr
   if (!(link.flags & IFF_UP)) drift.push('link is down');
   return [
     ...drift,
+    ...modesDrift(link.flags, claim.modes),
     ...(await addressDrift(pod, link, expected, claim)),
     ...(await routeDrift(pod, expected)),
   ];

@@ -83,10 +83,10 @@ export async function join(host: Host, { EndpointID, SandboxKey, NetworkID }: Jo
 }
 
 /** udev names a netdev when it is added, which it was if its driver was reloaded for the MAC. */
-async function putNameRight(host: Host, { vf, hostIfname }: EndpointClaim): Promise<void> {
+async function putNameRight(host: Host, { vf, hostIfname, modes }: EndpointClaim): Promise<void> {
   const link = await findOnHost(host, vf.pci);
   if (!link) throw new Failure('busy', `The netdev of VF ${vf.pci} is not on the host any more`);
-  if (link.ifname !== hostIfname) await dressForLoan(host, link, hostIfname, undefined);
+  if (link.ifname !== hostIfname) await dressForLoan(host, link, hostIfname, { mtu: undefined, modes });
 }
 
 /** The identity of a sandbox that is there: from Docker 28 on. @throws Failure `host netns` */

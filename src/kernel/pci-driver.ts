@@ -30,11 +30,28 @@ export function unbindDriver(sys: Sysfs, pci: string): void {
  * @throws KernelError
  */
 export function unbindWithin(sys: Sysfs, pci: string, timeoutMs: number, keptFd: number): boolean {
-  const path = `${sys.root}/${device(pci)}/driver/unbind`;
-  const code = system.wait(system.writeInChild(path, pci, keptFd), timeoutMs);
+  return writeWithin(
+    sys,
+    `${device(pci)}/driver/unbind`,
+    pci,
+    timeoutMs,
+    keptFd,
+    `unbind ${pci} from its driver`,
+  );
+}
+
+function writeWithin(
+  sys: Sysfs,
+  file: string,
+  value: string,
+  timeoutMs: number,
+  keptFd: number,
+  operation: string,
+): boolean {
+  const code = system.wait(system.writeInChild(`${sys.root}/${file}`, value, keptFd), timeoutMs);
   if (code < 0) return false;
   const errno = writerErrno(code);
-  if (errno > 0) throw new KernelError(`unbind ${pci} from its driver`, errno);
+  if (errno > 0) throw new KernelError(operation, errno);
   return true;
 }
 
@@ -58,7 +75,12 @@ export function hasFlr(sys: Sysfs, pci: string): boolean {
   return (sys.read(`${device(pci)}/reset_method`) ?? '').split(' ').includes('flr');
 }
 
-/** Resets the device. @throws the write's error */
-export function resetDevice(sys: Sysfs, pci: string): void {
-  sys.write(`${device(pci)}/reset`, '1');
+/**
+ * Resets the device in a child, as {@link unbindWithin} unbinds it: it may wait for the device, and for whoever has the device's lock, where
+ * no signal reaches the writer.
+ * @returns false if it still waits after timeoutMs
+ * @throws KernelError
+ */
+export function resetWithin(sys: Sysfs, pci: string, timeoutMs: number, keptFd: number): boolean {
+  return writeWithin(sys, `${device(pci)}/reset`, '1', timeoutMs, keptFd, `reset ${pci}`);
 }

@@ -91,6 +91,10 @@ const common = {
   ),
   /** What was asked of the PF. */
   asked: settings,
+  /** What was asked of the netdev. */
+  modes: z.optional(z.object({ promisc: z.optional(z.boolean()), allmulti: z.optional(z.boolean()) })),
+  /** The VF is to be reset when it is given back. */
+  reset: z.optional(z.boolean()),
   /** What the VF was like before the first change. */
   original: z.object({ driver: z.optional(z.string()), settings, netdev: z.optional(netdev) }),
   /** Milliseconds per phase of the ADD, for `sriov inspect`. */

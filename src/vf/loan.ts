@@ -1,5 +1,6 @@
-import { IFF_ALLMULTI, IFF_PROMISC, IFF_UP, type Link, setLink } from '../kernel/link.ts';
+import { IFF_UP, type Link, setLink } from '../kernel/link.ts';
 import type { Host } from './host.ts';
+import { flagsOf, type Modes } from './netdev.ts';
 
 /**
  * The name that a netdev has on the host while it is lent: Docker moves it without renaming it first, so that it must be nobody's in any
@@ -10,18 +11,20 @@ export function lentName(pci: string): string {
   return `v${domain === '0000' ? '' : domain}${bus}${slot.replace('.', '_')}`;
 }
 
-/** Takes the netdev down, and gives it the name and MTU that it is lent with. */
+/** Takes the netdev down, and gives it the name, MTU and modes that it is lent with: Docker's moves change none of them. */
 export async function dressForLoan(
   host: Host,
   link: Link,
   ifname: string,
-  mtu: number | undefined,
+  { mtu, modes }: { readonly mtu: number | undefined; readonly modes?: Modes | undefined },
 ): Promise<void> {
   const { rtnl } = host.netns;
   // First and alone: before Linux 6.2 a link that is up cannot be renamed, and flags are the last that one message changes.
-  if (link.flags & (IFF_UP | IFF_PROMISC | IFF_ALLMULTI))
+  const { setFlags, clearFlags } = flagsOf(modes);
+  if (link.flags & (IFF_UP | clearFlags) || setFlags & ~link.flags)
     await setLink(rtnl, `take ${link.ifname} down`, link.ifindex, {
-      clearFlags: IFF_UP | IFF_PROMISC | IFF_ALLMULTI,
+      setFlags,
+      clearFlags: IFF_UP | clearFlags,
     });
   await setLink(rtnl, `rename ${link.ifname} to ${ifname}`, link.ifindex, {
     ifname: ifname === link.ifname ? undefined : ifname,

@@ -32,6 +32,30 @@ export interface NetdevState {
   readonly permMac?: string | undefined;
 }
 
+/** Which frames beside its own a netdev takes in. Undefined: nobody asked, which in a pod is no. */
+export interface Modes {
+  readonly promisc?: boolean | undefined;
+  readonly allmulti?: boolean | undefined;
+}
+
+const modeFlags = { promisc: IFF_PROMISC, allmulti: IFF_ALLMULTI } as const;
+
+/** IFF_* to set and to clear, so that a netdev has these modes and no other. */
+export function flagsOf(modes: Modes | undefined): { setFlags: number; clearFlags: number } {
+  const setFlags = (modes?.promisc ? IFF_PROMISC : 0) | (modes?.allmulti ? IFF_ALLMULTI : 0);
+  return { setFlags, clearFlags: (IFF_PROMISC | IFF_ALLMULTI) & ~setFlags };
+}
+
+/** In which modes a netdev is not what was asked for. */
+export function modesDrift(flags: number, asked: Modes | undefined): string[] {
+  return (['promisc', 'allmulti'] as const).flatMap((mode) => {
+    const isOn = (flags & modeFlags[mode]) !== 0;
+    return asked?.[mode] === undefined || asked[mode] === isOn
+      ? []
+      : [`"${mode}" is ${isOn}, was ${asked[mode]}`];
+  });
+}
+
 export function netdevState(link: Link): NetdevState {
   return {
     ifname: link.ifname,
@@ -108,14 +132,15 @@ export async function moveIntoPod(
   vf: Vf,
   link: Link,
   ifname: string,
-  mtu: number | undefined,
+  { mtu, modes }: { readonly mtu: number | undefined; readonly modes?: Modes | undefined },
 ): Promise<Link> {
+  const { setFlags, clearFlags } = flagsOf(modes);
   await setLink(host.netns.rtnl, `move ${link.ifname} into the pod as ${ifname}`, link.ifindex, {
     netnsFd: pod.fd,
     ifname,
     mtu: mtu === link.mtu ? undefined : mtu,
-    setFlags: IFF_UP,
-    clearFlags: IFF_PROMISC | IFF_ALLMULTI,
+    setFlags: IFF_UP | setFlags,
+    clearFlags,
   });
   const inPod = await getLinkByName(pod.rtnl, ifname);
   if (!inPod)

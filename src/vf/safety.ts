@@ -27,6 +27,17 @@ export function warnOfDownPf(host: Host, vf: Vf, pf: Link): void {
     });
 }
 
+/** Most PFs go on filtering for a VF that they do not trust, without a word; the netdev then only says that it is promiscuous. */
+export function warnOfNoTrust(host: Host, vf: Vf, trust: boolean | undefined): void {
+  if (trust === false)
+    host.log.warning(
+      `${pfName(vf.pf)} may go on filtering for its VF: "promisc" and "allmulti" need "trust": "on"`,
+      {
+        vf: vf.pci,
+      },
+    );
+}
+
 /**
  * Looks for the wanted MAC on another VF of the PF in the same VLAN, where the card would deliver to only one of them. A pod that starts
  * again on another VF meets its own old one: that is about to be given back, so trying again helps. A VF without a claim can be a bond's or a

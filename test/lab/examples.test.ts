@@ -78,6 +78,8 @@ function asked(plugin: Record<string, unknown>, link: ShownLink, vf: ShownVf) {
     trust: vf.trust ? 'on' : 'off',
     max_tx_rate: vf.rate.max_tx,
     vf: vf.vf,
+    promisc: link.flags.includes('PROMISC'),
+    allmulti: link.flags.includes('ALLMULTI'),
   };
   const keys = Object.keys(plugin).filter((key) => key in shown);
   const pick = (values: Record<string, unknown>) => Object.fromEntries(keys.map((key) => [key, values[key]]));

@@ -54,7 +54,9 @@ async function linkOf(netns: Netns, ifname: string): Promise<Link> {
 
 /** The stage's VF, moved into the pod as net1. */
 async function moved({ hostNetns, podNetns }: ReturnType<typeof stage>): Promise<Link> {
-  return moveIntoPod(hostOf(hostNetns), podNetns, vf, await linkOf(hostNetns, 'vf0'), 'net1', undefined);
+  return moveIntoPod(hostOf(hostNetns), podNetns, vf, await linkOf(hostNetns, 'vf0'), 'net1', {
+    mtu: undefined,
+  });
 }
 
 describe('moveIntoPod()', () => {
@@ -67,7 +69,7 @@ describe('moveIntoPod()', () => {
       vf,
       await linkOf(s.hostNetns, 'vf0'),
       'net1',
-      1400,
+      { mtu: 1400 },
     );
     expect(link).toMatchObject({ ifname: 'net1', mtu: 1400 });
     expect(s.pod.ipJson('link', 'show', 'net1')[0]).toMatchObject({

@@ -125,8 +125,8 @@ describe('parseConfig() refuses with code 7, naming key, value and what is allow
 });
 
 test("keys that are nobody's we know of pass with a warning", () => {
-  const foreign = { capabilities: {}, args: {}, 'cni.dev/x': 1, dns: {}, promiscMode: true, color: 'red' };
-  expect(parse(foreign).warnings).toEqual(['keys that are not ours: promiscMode, color']);
+  const foreign = { capabilities: {}, args: {}, 'cni.dev/x': 1, dns: {}, hairpinMode: true, color: 'red' };
+  expect(parse(foreign).warnings).toEqual(['keys that are not ours: hairpinMode, color']);
 });
 
 describe('pools', () => {
