@@ -57,21 +57,30 @@ async function awaitThat(isSo: () => boolean): Promise<boolean> {
   }
 }
 
+/** How often a list is asked for again that does not have what sysfs says is there. */
+const listTries = 30;
+
 /**
- * The VF's device in the namespace of this socket.
+ * The VF's device in a namespace. The kernel lists one device per message and goes on by position: one that comes or goes meanwhile makes it
+ * pass over another (nldev_get_dumpit, without NLM_F_DUMP_INTR), so what is missing is looked for again.
+ * @param rdma a socket of that namespace
  * @param index what it had when it was last seen: a driver that was bound anew since then has made another one
  */
-export async function findRdma(
+async function findRdma(
   host: Host,
+  place: Netns,
   rdma: RdmaNetlink,
   pci: string,
   index: number | undefined,
 ): Promise<RdmaDevice | undefined> {
-  const all = await listRdma(rdma);
-  const known = all.find((device) => device.index === index);
-  if (known) return known;
-  const name = rdmaName(host.sys, pci);
-  return all.find((device) => device.name === name);
+  for (let tries = 1; ; tries++) {
+    const all = await listRdma(rdma);
+    const name = rdmaName(host.sys, pci);
+    const found = all.find((device) => device.index === index) ?? all.find((device) => device.name === name);
+    const isExpected = name !== undefined && isOnHost(host, pci) === (place === host.netns);
+    if (found || !isExpected || tries === listTries) return found;
+    await pause();
+  }
 }
 
 /** How often a name is tried that another device has: that may be the last one of this VF, on its way out. */
@@ -81,7 +90,7 @@ const nameTries = 50;
 async function restoreName(host: Host, pci: string, { name, index }: RdmaRecord): Promise<void> {
   if (!isOnHost(host, pci) || rdmaName(host.sys, pci) === name) return;
   using rdma = new RdmaNetlink(host.netns);
-  const device = await findRdma(host, rdma, pci, index);
+  const device = await findRdma(host, host.netns, rdma, pci, index);
   if (!device || device.name === name) return;
   const fields = { vf: pci, from: device.name, name };
   for (let tries = 1; ; tries++) {
@@ -140,13 +149,15 @@ export async function moveRdmaIntoPod(
   { index, name }: RdmaRecord,
 ): Promise<number> {
   using rdma = new RdmaNetlink(host.netns);
-  const device = await findRdma(host, rdma, vf.pci, index);
-  if (!device) throw new NotUsable(`The RDMA device ${name} of ${vfName(vf)} is not on the host any more`);
-  const fields = { vf: vf.pci, rdma: device.name };
-  await host.log.change('RDMA device moved into the pod', fields, () =>
-    withNumbersLocked(host, () => moveRdma(rdma, device, pod)),
+  return await host.log.change('RDMA device moved into the pod', { vf: vf.pci, rdma: name }, () =>
+    withNumbersLocked(host, async () => {
+      const device = await findRdma(host, host.netns, rdma, vf.pci, index);
+      if (!device)
+        throw new NotUsable(`The RDMA device ${name} of ${vfName(vf)} is not on the host any more`);
+      await moveRdma(rdma, device, pod);
+      return device.index;
+    }),
   );
-  return device.index;
 }
 
 /**
@@ -163,7 +174,7 @@ export async function moveRdmaToHost(
   if (isOnHost(host, pci)) return true;
   if (pod) {
     using rdma = new RdmaNetlink(pod);
-    const device = await findRdma(host, rdma, pci, record.index);
+    const device = await findRdma(host, pod, rdma, pci, record.index);
     if (device) {
       const fields = { vf: pci, rdma: record.name };
       await host.log.change('RDMA device moved back to the host', fields, () =>
@@ -186,7 +197,7 @@ export async function rdmaDifferences(
   record: RdmaRecord,
 ): Promise<string[]> {
   using rdma = new RdmaNetlink(place);
-  const device = await findRdma(host, rdma, pci, record.index);
+  const device = await findRdma(host, place, rdma, pci, record.index);
   const where = record.moves ? `in the pod's namespace "${place.path}"` : 'on the host';
   if (!device) return [`its RDMA device ${record.name} is not ${where}`];
   const files = renumbered(host.sys, pci, record);
