@@ -107,8 +107,8 @@ class LaneView {
   async attached(): Promise<unknown> {
     const inPod = await this.node.sh(`
       ip netns list | grep -qw ${this.lane.pod} || exit 0
-      ip -n ${this.lane.pod} -j -d addr show | jq -c '.[] | {ifname, address, mtu, operstate, up: (.flags | index("UP") != null),
-        addresses: [.addr_info[] | {local, prefixlen, scope}]}'
+      ip -n ${this.lane.pod} -j -d addr show | jq -c '.[] | {ifname, address, mtu, up: (.flags | index("UP") != null),
+        addresses: [.addr_info[] | select(.scope != "link") | {local, prefixlen, scope}]}'
       ip -n ${this.lane.pod} route show | sort
       ip netns exec ${this.lane.pod} rdma -j dev | jq -c '[.[].ifname]'`);
     const both = JSON.stringify({ node: await this.onNode(), inPod });
