@@ -1,8 +1,10 @@
 import { boundDriver, driverOverride, setDriverOverride } from '../kernel/pci-driver.ts';
+import { nothingElse, startDriver } from '../vf/carried-mac.ts';
 import { type Claim, isUserspace } from '../vf/claims.ts';
 import type { Host } from '../vf/host.ts';
 import { type Vf, vfName } from '../vf/inventory.ts';
-import { findOnHost, restoreNetdev, startDriver } from '../vf/netdev.ts';
+import { findOnHost } from '../vf/netdev.ts';
+import { restoreNetdev } from '../vf/netdev-restore.ts';
 import {
   applySettings,
   awaitSettings,
@@ -51,20 +53,20 @@ export async function restoreNetdevOf(host: Host, claim: Claim, vf: Vf): Promise
   const { rdma, original } = claim;
   const { netdev, driver } = original;
   if (!netdev) return;
-  const around = rdma && (await import('../rdma/rdma-move.ts')).keepingRdma(host, vf.pci, rdma);
+  const moves = rdma && (await import('../rdma/rdma-move.ts'));
+  const around = rdma && moves ? moves.keepingRdma(host, vf.pci, rdma) : nothingElse;
   // It has none after a userspace driver, or an ADD that died while it reloaded it; bound now, it takes its MAC from the restored PF.
   const bound = boundDriver(host.sys, vf.pci);
-  const bind = (name: string) => () => startDriver(host, vf, name);
   const link =
     bound === undefined && driver !== undefined
-      ? await (around ? around(bind(driver)) : bind(driver)())
+      ? await around(() => startDriver(host, vf, driver))
       : await findOnHost(host, vf.pci);
   if (!link) throw new Error(`Cannot restore the netdev of ${vfName(vf)}: it is not on the host`);
   const fields = { vf: vf.pci, hostIfname: netdev.ifname, mac: netdev.mac, mtu: netdev.mtu };
   await host.log.change('netdev restored', fields, () =>
     restoreNetdev(host, { ...vf, driver: bound ?? driver }, link, netdev, around),
   );
-  if (rdma) await (await import('../rdma/rdma-move.ts')).restoreRdma(host, vf.pci, rdma);
+  if (rdma) await moves?.restoreRdma(host, vf.pci, rdma);
 }
 
 /** An operator's own driver_override, which is in the way of ours and of the VF's driver until now. */

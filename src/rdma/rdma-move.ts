@@ -8,9 +8,9 @@ import { nowMs } from '../kernel/clock.ts';
 import { FileLock, makeFolder } from '../kernel/files.ts';
 import { listRdma, moveRdma, type RdmaDevice, RdmaNetlink, renameRdma } from '../kernel/nldev.ts';
 import type { Netns } from '../kernel/netns.ts';
+import type { Around } from '../vf/carried-mac.ts';
 import type { Host } from '../vf/host.ts';
 import { NotUsable, type Vf, vfName } from '../vf/inventory.ts';
-import type { Around } from '../vf/netdev.ts';
 import { rdmaFiles, rdmaName, rdmaNames, type RdmaRecord, renumbered } from './rdma-device.ts';
 
 /** A driver takes up to seconds to be bound anew, and any number of pods may want to at once. */

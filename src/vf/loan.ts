@@ -1,6 +1,6 @@
 import { IFF_UP, type Link, setLink } from '../kernel/link.ts';
 import type { Host } from './host.ts';
-import { flagsOf, type Modes } from './netdev.ts';
+import { flagsOf, type Modes } from './modes.ts';
 
 /**
  * The name that a netdev has on the host while it is lent: Docker moves it without renaming it first, so that it must be nobody's in any

@@ -1,4 +1,4 @@
-import { Errno, isErrno, KernelError } from '../kernel/errno.ts';
+import { Errno, isErrno } from '../kernel/errno.ts';
 import {
   changeAltnames,
   getLink,
@@ -13,11 +13,10 @@ import {
 } from '../kernel/link.ts';
 import { system } from '../kernel/system.ts';
 import type { Netns } from '../kernel/netns.ts';
-import { bindDriver, unbindDriver } from '../kernel/pci-driver.ts';
-import { readClaimOrLog } from './claims.ts';
 import type { Host } from './host.ts';
-import { functionOf, netdevNames, NotUsable, standsAlone, type Vf, vfName } from './inventory.ts';
-import { SettingRefused, Unsupported } from './settings.ts';
+import { netdevNames, NotUsable, type Vf, vfName } from './inventory.ts';
+import { flagsOf, type Modes } from './modes.ts';
+import { Unsupported } from './settings.ts';
 
 /** What a VF's netdev was like on the host, and shall be again. */
 export interface NetdevState {
@@ -30,30 +29,6 @@ export interface NetdevState {
   readonly allmulti: boolean;
   /** Of a NIC, the MAC that it was born with: which NIC it is, should another one be in its place by now. */
   readonly permMac?: string | undefined;
-}
-
-/** Which frames beside its own a netdev takes in. Undefined: nobody asked, which in a pod is no. */
-export interface Modes {
-  readonly promisc?: boolean | undefined;
-  readonly allmulti?: boolean | undefined;
-}
-
-const modeFlags = { promisc: IFF_PROMISC, allmulti: IFF_ALLMULTI } as const;
-
-/** IFF_* to set and to clear, so that a netdev has these modes and no other. */
-export function flagsOf(modes: Modes | undefined): { setFlags: number; clearFlags: number } {
-  const setFlags = (modes?.promisc ? IFF_PROMISC : 0) | (modes?.allmulti ? IFF_ALLMULTI : 0);
-  return { setFlags, clearFlags: (IFF_PROMISC | IFF_ALLMULTI) & ~setFlags };
-}
-
-/** In which modes a netdev is not what was asked for. */
-export function modesDrift(flags: number, asked: Modes | undefined): string[] {
-  return (['promisc', 'allmulti'] as const).flatMap((mode) => {
-    const isOn = (flags & modeFlags[mode]) !== 0;
-    return asked?.[mode] === undefined || asked[mode] === isOn
-      ? []
-      : [`"${mode}" is ${isOn}, was ${asked[mode]}`];
-  });
 }
 
 export function netdevState(link: Link): NetdevState {
@@ -186,169 +161,4 @@ export async function moveToHost(
   if (onHost || !inPod) return onHost?.ifname ?? link.ifname;
   await changeAltnames(pod.rtnl, 'del', inPod.ifindex, inPod.altnames);
   return move(anyName);
-}
-
-/** How long the name that a netdev had may be in the hands of another VF's, and how often it may be snatched away. */
-const nameTimeoutMs = 10_000;
-const nameTries = 20;
-
-/**
- * The name for a netdev on the host that had `ifname`. Drivers that are loaded at the same time register their netdevs under the lowest
- * free ethN, so one may be born with the name of another: it gives up that name first, or two would wait for each other.
- */
-async function nameFor(host: Host, link: Link, ifname: string): Promise<string> {
-  const { rtnl } = host.netns;
-  const interim = `dev${link.ifindex}`;
-  const choose = async () => {
-    const owner = await getLinkByName(rtnl, ifname);
-    if (owner === undefined || owner.ifindex === link.ifindex) return ifname;
-    return isPassing(host, owner) ? undefined : interim;
-  };
-  const name = await choose();
-  if (name !== undefined) return name;
-  await setLink(rtnl, `rename ${link.ifname} to ${interim}`, link.ifindex, { ifname: interim });
-  return (await rtnl.watch(RTNLGRP_LINK, nameTimeoutMs, choose)) ?? interim;
-}
-
-/** Whether a netdev is that of a VF that is being attached or given back, under a name that is not its own. */
-function isPassing(host: Host, { ifname, parentDevName }: Link): boolean {
-  const pci = parentDevName && functionOf(host.sys, parentDevName);
-  const netdev = pci ? readClaimOrLog(host, pci)?.original.netdev : undefined;
-  return netdev !== undefined && netdev.ifname !== ifname;
-}
-
-/** What is done around binding a VF's driver anew, where more than the netdev comes and goes with it. */
-export type Around = <T>(bind: () => Promise<T>) => Promise<T>;
-const nothingElse: Around = (bind) => bind();
-
-/** How often a MAC is read back, and the distance: i40e and iavf apply it through a work queue. */
-const macTries = 20;
-const macPauseMs = 100;
-
-/**
- * Makes sure that the netdev, down and on the host, carries a MAC that the PF has programmed: sets it, and where the driver refuses or
- * ignores that, reloads the driver of this VF, which then takes the MAC from its PF (igbvf has no other way: "Reload the VF driver to
- * resume operations"). Where no PF is above it, there is nothing to take it from.
- * @returns the netdev, a new one after a reload
- * @throws NotUsable if the netdev still has another MAC; SettingRefused if that is a NIC's last word
- */
-export async function carryMac(
-  host: Host,
-  vf: Vf,
-  link: Link,
-  mac: string,
-  around: Around = nothingElse,
-): Promise<Link> {
-  if (link.mac === mac) return link;
-  const { isSet, refusal } = await setMac(host, vf, link, mac);
-  if (isSet) return { ...link, mac };
-  if (standsAlone(vf)) {
-    if (refusal) throw new SettingRefused(vf, `"mac": "${mac}"`, refusal);
-    throw new NotUsable(`${vfName(vf)} does not take MAC ${mac}, and does not say why`);
-  }
-  const fields = { vf: vf.pci, driver: vf.driver, mac };
-  const fresh = await host.log.change('VF driver reloaded for the MAC', fields, () =>
-    around(() => reloadDriver(host, vf)),
-  );
-  if (fresh.mac === mac || (await setMac(host, vf, fresh, mac)).isSet) return { ...fresh, mac };
-  throw new NotUsable(
-    `${vfName(vf)} does not take MAC ${mac}: its netdev ${fresh.ifname} has ${fresh.mac} even after its driver ${vf.driver} was reloaded`,
-  );
-}
-
-/** @returns the kernel's last word where it refused the MAC; it can also ignore it */
-async function setMac(
-  host: Host,
-  vf: Vf,
-  link: Link,
-  mac: string,
-): Promise<{ isSet: boolean; refusal?: KernelError }> {
-  let busy: KernelError | undefined;
-  const { rtnl } = host.netns;
-  if (link.flags & IFF_UP)
-    await setLink(rtnl, `take ${link.ifname} down`, link.ifindex, { clearFlags: IFF_UP });
-  for (let tries = 1; tries <= macTries; tries++) {
-    try {
-      const fields = { vf: vf.pci, hostIfname: link.ifname, mac };
-      await host.log.change('MAC set on the netdev', fields, () =>
-        setLink(rtnl, `set MAC ${mac} on ${link.ifname}`, link.ifindex, { mac }),
-      );
-      if ((await getLink(rtnl, link.ifindex))?.mac === mac) return { isSet: true };
-    } catch (error) {
-      if (!(error instanceof KernelError)) return { isSet: false };
-      if (!isErrno(error, Errno.EAGAIN, Errno.EBUSY)) return { isSet: false, refusal: error };
-      busy = error;
-    }
-    await new Promise((resolve) => setTimeout(resolve, macPauseMs));
-  }
-  return { isSet: false, ...(busy && { refusal: busy }) };
-}
-
-/** Unbinds and binds the VF's kernel driver and waits for the netdev. */
-async function reloadDriver(host: Host, vf: Vf): Promise<Link> {
-  if (vf.driver === undefined) throw new NotUsable(`${vfName(vf)} has no driver that could be reloaded`);
-  unbindDriver(host.sys, vf.pci);
-  return startDriver(host, vf, vf.driver);
-}
-
-/** Binds a VF without a driver to a kernel driver and waits for the netdev. */
-export async function startDriver(host: Host, vf: Vf, driver: string): Promise<Link> {
-  bindDriver(host.sys, vf.pci, driver);
-  const link = await awaitOnHost(host, vf.pci);
-  if (!link) throw new NotUsable(`${vfName(vf)} has no netdev although its driver ${driver} was loaded`);
-  return link;
-}
-
-/** Brings a netdev on the host back to what it was: MAC first, since that can replace the netdev. */
-export async function restoreNetdev(
-  host: Host,
-  vf: Vf,
-  link: Link,
-  original: NetdevState,
-  around: Around = nothingElse,
-): Promise<void> {
-  const { rtnl } = host.netns;
-  const current = await carryMac(host, vf, link, original.mac, around);
-  const now = netdevState(current);
-  const isUnwanted = (name: string) => name === original.ifname || !original.altnames.includes(name);
-  await changeAltnames(rtnl, 'del', current.ifindex, now.altnames.filter(isUnwanted));
-  const flags = (on: boolean) =>
-    (original.promisc === on && now.promisc !== on ? IFF_PROMISC : 0) |
-    (original.allmulti === on && now.allmulti !== on ? IFF_ALLMULTI : 0);
-  const clearFlags = flags(false) | (current.flags & IFF_UP);
-  const mtu = now.mtu === original.mtu ? undefined : original.mtu;
-  const alias = now.alias === (original.alias ?? '') ? undefined : (original.alias ?? '');
-  // A program that the pod has put into the receive path would see the next pod's traffic.
-  for (const dropXdp of current.xdpModes)
-    await setLink(rtnl, `detach the XDP program of ${current.ifname}`, current.ifindex, { dropXdp });
-  for (let tries = 1; ; tries++) {
-    const ifname = now.ifname === original.ifname ? undefined : await nameFor(host, current, original.ifname);
-    const isSame = ifname === undefined && mtu === undefined && alias === undefined;
-    if (isSame && !clearFlags && !flags(true)) break;
-    const changes = { ifname, mtu, alias, setFlags: flags(true), clearFlags };
-    try {
-      await setLink(rtnl, `restore ${current.ifname}`, current.ifindex, changes);
-      break;
-    } catch (error) {
-      // A driver that was loaded between our look and now got the name.
-      if (!isErrno(error, Errno.EEXIST) || tries === nameTries) throw error;
-    }
-  }
-  await addAltnames(
-    host,
-    current,
-    original.altnames.filter((name) => !now.altnames.includes(name)),
-  );
-}
-
-/** Gives a link its alternative names again; one that another link has got meanwhile is not worth keeping the VF back. */
-async function addAltnames(host: Host, link: Link, altnames: readonly string[]): Promise<void> {
-  for (const altname of altnames) {
-    try {
-      await changeAltnames(host.netns.rtnl, 'add', link.ifindex, [altname]);
-    } catch (error) {
-      if (!isErrno(error, Errno.EEXIST)) throw error;
-      host.log.warning('its alternative name is taken', { hostIfname: link.ifname, altname });
-    }
-  }
 }

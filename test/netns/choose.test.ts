@@ -1,39 +1,23 @@
 import { expect, test } from 'vitest';
 import { refuseBusyPf } from '../../src/attach/choose.ts';
-import { Log } from '../../src/kernel/log.ts';
 import { type Claim, writeClaim } from '../../src/vf/claims.ts';
-import type { Host } from '../../src/vf/host.ts';
 import { findPf, wholePf } from '../../src/vf/inventory.ts';
-import { TestNetns } from '../support/netns.ts';
-import { devices, sysfsTree, temporaryTree } from '../support/sysfs-tree.ts';
+import { TestHost } from '../support/test-host.ts';
+import { devices } from '../support/sysfs-tree.ts';
 
 const pfPci = '0000:03:00.0';
 
 /** A host with the PF "pf". */
 function stage() {
-  const netns = new TestNetns();
-  netns.ip('link', 'add', 'pf', 'type', 'veth', 'peer', 'name', 'peer');
-  const tree = sysfsTree(
+  const all = new TestHost([
     devices({ [pfPci]: { sriov_totalvfs: '8\n', sriov_numvfs: '2\n', net: { pf: {} } } }),
-  );
-  const state = temporaryTree();
-  const own = netns.open();
-  const host: Host = {
-    sys: tree.sys,
-    netns: own,
-    stateDir: state.root,
-    bootId: 'boot',
-    log: new Log('panic'),
-  };
+  ]);
+  const { host, netns } = all;
+  netns.ip('link', 'add', 'pf', 'type', 'veth', 'peer', 'name', 'peer');
   return {
     netns,
     host,
-    [Symbol.dispose]() {
-      own[Symbol.dispose]();
-      state[Symbol.dispose]();
-      tree[Symbol.dispose]();
-      netns[Symbol.dispose]();
-    },
+    [Symbol.dispose]: () => all[Symbol.dispose](),
   };
 }
 

@@ -7,30 +7,21 @@ import { gc } from '../../src/cni/gc.ts';
 import { toCniError } from '../../src/cni/error-codes.ts';
 import { type Command, parseRequest } from '../../src/cni/request.ts';
 import { status } from '../../src/cni/status.ts';
-import { Log } from '../../src/kernel/log.ts';
-import type { Host } from '../../src/vf/host.ts';
-import { TestNetns } from '../support/netns.ts';
-import { pfTree, sysfsTree, temporaryTree } from '../support/sysfs-tree.ts';
+import { TestHost } from '../support/test-host.ts';
+import { pfTree, temporaryTree } from '../support/sysfs-tree.ts';
 
 /** A host with a card, and a folder of IPAM plugins that are shell scripts. */
 function stage(scripts: Readonly<Record<string, string>> = {}) {
-  const netns = new TestNetns();
-  const tree = sysfsTree(pfTree({ pci: '0000:03:00.0', numVfs: 2 }));
-  const state = temporaryTree({ claims: {}, pci: { vf_lock: {} } });
+  const all = new TestHost([pfTree({ pci: '0000:03:00.0', numVfs: 2 })], {
+    claims: {},
+    pci: { vf_lock: {} },
+  });
   const bin = temporaryTree();
   const log = `${bin.root}/log`;
   for (const [name, script] of Object.entries(scripts))
     writeFileSync(`${bin.root}/${name}`, `#!/bin/sh\n${script}\n`, { mode: 0o755 });
-  const opened = netns.open();
-  const host: Host = {
-    sys: tree.sys,
-    netns: opened,
-    stateDir: state.root,
-    bootId: 'boot',
-    log: new Log('panic'),
-  };
   return {
-    host,
+    host: all.host,
     bin: bin.root,
     log,
     request(command: Command, ipam: object, more: object = {}) {
@@ -45,8 +36,7 @@ function stage(scripts: Readonly<Record<string, string>> = {}) {
       return parseRequest(command, env, JSON.stringify(config));
     },
     [Symbol.dispose]() {
-      opened[Symbol.dispose]();
-      for (const one of [netns, tree, state, bin]) one[Symbol.dispose]();
+      for (const one of [all, bin]) one[Symbol.dispose]();
     },
   };
 }

@@ -9,7 +9,8 @@ import { announce } from '../../src/vf/announce.ts';
 import type { Host } from '../../src/vf/host.ts';
 import type { Vf } from '../../src/vf/inventory.ts';
 import { parseCidr, parseIp, parseNetwork } from '../../src/vf/ip.ts';
-import { moveIntoPod, moveToHost, netdevState, restoreNetdev } from '../../src/vf/netdev.ts';
+import { moveIntoPod, moveToHost, netdevState } from '../../src/vf/netdev.ts';
+import { restoreNetdev } from '../../src/vf/netdev-restore.ts';
 import { run, TestNetns } from '../support/netns.ts';
 
 // One end of a veth pair stands in for a VF's netdev; the lab has the real ones.

@@ -1,45 +1,31 @@
 import { describe, expect, test } from 'vitest';
 import { makePlan } from '../../src/attach/plan.ts';
 import type { Wish } from '../../src/attach/wish.ts';
-import { Log } from '../../src/kernel/log.ts';
 import { getLinkByName, type Link } from '../../src/kernel/link.ts';
-import type { Host } from '../../src/vf/host.ts';
+import { carryMac } from '../../src/vf/carried-mac.ts';
 import { findDevice } from '../../src/vf/inventory.ts';
-import { carryMac } from '../../src/vf/netdev.ts';
 import { nicUse } from '../../src/vf/nic.ts';
 import { candidates } from '../../src/vf/pool.ts';
-import { TestNetns } from '../support/netns.ts';
-import { devices, nicTree, sysfsTree, temporaryTree, type Tree } from '../support/sysfs-tree.ts';
+import { TestHost } from '../support/test-host.ts';
+import { devices, nicTree, type Tree } from '../support/sysfs-tree.ts';
 
 const pci = '0000:02:00.0';
 
 /** A host with the NIC "eth1" (its peer is "peer"). */
 function stage(more: Tree = {}) {
-  const netns = new TestNetns();
+  const all = new TestHost([nicTree({ pci }), more]);
+  const { host, netns } = all;
   netns.ip('link', 'add', 'eth1', 'type', 'veth', 'peer', 'name', 'peer');
   netns.ip('link', 'set', 'peer', 'up');
-  const tree = sysfsTree(nicTree({ pci }), more);
-  const state = temporaryTree();
-  const own = netns.open();
-  const host: Host = {
-    sys: tree.sys,
-    netns: own,
-    stateDir: state.root,
-    bootId: 'boot',
-    log: new Log('panic'),
-  };
   return {
     netns,
     host,
     async link(ifname = 'eth1'): Promise<Link> {
-      const link = await getLinkByName(own.rtnl, ifname);
+      const link = await getLinkByName(host.netns.rtnl, ifname);
       if (!link) throw new Error(`no link ${ifname}`);
       return link;
     },
-    [Symbol.dispose]() {
-      own[Symbol.dispose]();
-      for (const one of [state, tree, netns]) one[Symbol.dispose]();
-    },
+    [Symbol.dispose]: () => all[Symbol.dispose](),
   };
 }
 

@@ -7,29 +7,22 @@ import { list } from '../../src/inspect/list.ts';
 import { survey } from '../../src/inspect/survey.ts';
 import { sweep } from '../../src/inspect/sweep.ts';
 import { FileLock } from '../../src/kernel/files.ts';
-import { Log } from '../../src/kernel/log.ts';
 import type { PodClaim } from '../../src/vf/claims.ts';
-import type { Host } from '../../src/vf/host.ts';
 import { parseOpenMetrics, valueOf } from '../support/open-metrics.ts';
-import { pfTree, sysfsTree, temporaryTree, type PfShape } from '../support/sysfs-tree.ts';
+import { pfTree, type PfShape } from '../support/sysfs-tree.ts';
 import { TestNetns } from '../support/netns.ts';
+import { TestHost } from '../support/test-host.ts';
 
 /** A host of a fake sysfs whose VFs' netdevs are dummies; igb's numbers: VF n of 0000:03:00.0 is 0000:03:10.(2n). */
 function stage(shape: Partial<PfShape> = {}) {
-  const netns = new TestNetns();
+  const all = new TestHost([pfTree({ pci: '0000:03:00.0', numVfs: 4, ...shape })], {
+    claims: {},
+    pci: { vf_lock: {} },
+  });
+  const { host, netns, state } = all;
   const pod = new TestNetns();
   for (const name of ['ens1', 'ens1v0', 'ens1v1', 'ens1v2', 'ens1v3'])
     netns.ip('link', 'add', name, 'type', 'veth', 'peer', 'name', `${name}p`);
-  const tree = sysfsTree(pfTree({ pci: '0000:03:00.0', numVfs: 4, ...shape }));
-  const state = temporaryTree({ claims: {}, pci: { vf_lock: {} } });
-  const opened = netns.open();
-  const host: Host = {
-    sys: tree.sys,
-    netns: opened,
-    stateDir: state.root,
-    bootId: 'boot',
-    log: new Log('panic'),
-  };
   return {
     host,
     netns,
@@ -68,8 +61,7 @@ function stage(shape: Partial<PfShape> = {}) {
       );
     },
     [Symbol.dispose]() {
-      opened[Symbol.dispose]();
-      for (const one of [pod, netns, tree, state]) one[Symbol.dispose]();
+      for (const one of [pod, all]) one[Symbol.dispose]();
     },
   };
 }
