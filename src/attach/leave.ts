@@ -59,6 +59,24 @@ function refuseHeld(host: Host, vf: Vf): void {
 /** How long the kernel may wait for whoever has the VF open although no process of /proc shows it. */
 const unbindTimeoutMs = 5_000;
 
+/** Takes the VF from its driver. @throws StillHeld if the driver does not let it go in time */
+export async function unbindVf(
+  host: Host,
+  vf: Vf,
+  driver: string,
+  what: string,
+  lock: FileLock,
+): Promise<void> {
+  const isUnbound = await host.log.change(what, { vf: vf.pci, driver }, () =>
+    unbindWithin(host.sys, vf.pci, unbindTimeoutMs, lock.fd),
+  );
+  if (!isUnbound)
+    throw new StillHeld(
+      `${vfName(vf)} is still in use: its driver ${driver} does not let it go within ${unbindTimeoutMs} ms; ` +
+        'it is given back when whoever has it open has ended',
+    );
+}
+
 /**
  * Whether the VF must be taken from a userspace driver: the one that we bound it to, or one that nobody asked us for. Kata takes the netdev
  * away from the container and hands the VF to its virtual machine, and leaves it so if that goes wrong.
@@ -69,21 +87,12 @@ export function isOnUserspaceDriver(claim: Claim, { driver }: Vf): boolean {
 
 /** Takes the VF from the userspace driver that it was bound to for its owner. @throws StillHeld */
 export async function leaveUserspace(host: Host, claim: Claim, vf: Vf, lock: FileLock): Promise<void> {
-  const { sys, log } = host;
+  const { sys } = host;
   const { pci } = vf;
   const driver = isUserspace(claim) ? claim.dpdk?.driver : vf.driver;
   if (vf.driver === driver) refuseHeld(host, vf);
   if (driver === claim.original.driver) return; // it was on it before
-  if (vf.driver === driver) {
-    const isUnbound = await log.change('VF taken from its userspace driver', { vf: pci, driver }, () =>
-      unbindWithin(sys, pci, unbindTimeoutMs, lock.fd),
-    );
-    if (!isUnbound) {
-      throw new StillHeld(
-        `${vfName(vf)} is still in use: its driver ${driver} does not let it go within ${unbindTimeoutMs} ms; ` +
-          'it is given back when whoever has it open has ended',
-      );
-    }
-  }
+  if (driver !== undefined && vf.driver === driver)
+    await unbindVf(host, vf, driver, 'VF taken from its userspace driver', lock);
   if (driverOverride(sys, pci) !== undefined) setDriverOverride(sys, pci, undefined);
 }

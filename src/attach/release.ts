@@ -47,9 +47,9 @@ function markReleasing(host: Host, claim: Claim): void {
  * Undoes everything that an ADD did or may have done. It looks at what is, not at how far the ADD believed to have come; each step
  * tolerates that there is nothing to undo, and goes on after a failure.
  *
- * Order: the netdev leaves the pod, or the VF its userspace driver, first (nobody may use the VF any more), and is reset where it
- * shall be; then the PF's settings; then the netdev's own MAC, which drivers refuse while the PF has another one; the IPAM plugin, which has started meanwhile,
- * frees the address as soon as nobody can use it, beside the rest. Only "dhcp" frees it before everything else, see
+ * Order: the netdev leaves the pod, or the VF its userspace driver, first (nobody may use the VF any more), and the VF is reset where it
+ * shall be; then the PF's settings; then the netdev's own MAC, which drivers refuse while the PF has another one. The IPAM plugin, which has
+ * started meanwhile, frees the address as soon as nobody can use it, beside the rest. Only "dhcp" frees it before everything else, see
  * {@link needsInterfaceAtDel}.
  * @returns why the address could not be freed
  * @throws StillHeld; Failure `incomplete` or `busy`

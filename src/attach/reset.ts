@@ -1,4 +1,4 @@
-import { boundDriver, hasFlr, resetWithin, unbindWithin } from '../kernel/pci-driver.ts';
+import { boundDriver, hasFlr, resetWithin } from '../kernel/pci-driver.ts';
 import type { FileLock } from '../kernel/files.ts';
 import { isUserspaceDriver } from '../dpdk/driver.ts';
 import type { Claim } from '../vf/claims.ts';
@@ -6,11 +6,10 @@ import type { Host } from '../vf/host.ts';
 import { isNic, isWholePf, type Vf, vfName } from '../vf/inventory.ts';
 import { awaitSettings, Unsupported, type VfSettings } from '../vf/settings.ts';
 import { messageOf, StillHeld } from './failure.ts';
-import { isOnUserspaceDriver } from './leave.ts';
+import { isOnUserspaceDriver, unbindVf } from './leave.ts';
 
 /** A reset takes 100 ms, and its device may take a minute to answer again (pci_dev_wait(), drivers/pci/pci.c). */
 const resetTimeoutMs = 10_000;
-const unbindTimeoutMs = 5_000;
 
 /** @throws Unsupported if the VF cannot be reset alone */
 export function refuseNoReset(host: Host, vf: Vf): void {
@@ -48,15 +47,8 @@ export async function resetVf(
   if (!claim.reset && !(wasUserspace && hasFlr(sys, pci))) return undefined;
   const settings = isNic(vf) ? {} : (await awaitSettings(host.netns.rtnl, vf)).settings;
   const driver = boundDriver(sys, pci);
-  if (driver !== undefined && !isUserspaceDriver(driver)) {
-    const isUnbound = await log.change('driver unbound for a reset', { vf: pci, driver }, () =>
-      unbindWithin(sys, pci, unbindTimeoutMs, lock.fd),
-    );
-    if (!isUnbound)
-      throw new StillHeld(
-        `${vfName(vf)} is still in use: its driver ${driver} does not let it go within ${unbindTimeoutMs} ms`,
-      );
-  }
+  if (driver !== undefined && !isUserspaceDriver(driver))
+    await unbindVf(host, vf, driver, 'driver unbound for a reset', lock);
   try {
     const hasEnded = await log.change('VF reset', { vf: pci }, () =>
       resetWithin(sys, pci, resetTimeoutMs, lock.fd),
