@@ -24,7 +24,8 @@ export const manuals: Readonly<Record<string, Manual>> = {
     summary: 'show every PF, VF and NIC, and who has it',
     options: ['json'],
     text: `Shows every PF of this host with its VFs, and then every NIC, a network device of which no PF is in sight: PCI address, index, driver,
-netdev (the name that it has where it is now), MAC, port VLAN, state, since when it has been somebody's, and whose it is. On a terminal lines are cut to its width; NO_COLOR takes the colours away.
+netdev (the name that it has where it is now), MAC, port VLAN, state, since when it has been somebody's, and whose it is. On a terminal
+lines are cut to its width; NO_COLOR takes the colours away.
 
 States of a VF:
   free        nobody has it: an ADD can take it

@@ -165,7 +165,7 @@ export function familiesOf(measured: readonly Measured[], leases: number): Famil
       'Claims by state: the pods of stale and held ones are gone.',
       perState(
         claimStates,
-        devices.filter((device) => device.claim ?? device.state === 'unreadable'),
+        devices.filter(({ claim, state }) => claim !== undefined || state === 'unreadable'),
         {},
       ),
     ),
@@ -229,7 +229,7 @@ function lastAdd(devices: readonly Device[]): Family[] {
       'Time of each phase of the latest ADD whose VF is attached (sriov help inspect explains them).',
       Object.entries(last?.claim?.times ?? {}).map(([phase, ms]) => ({
         labels: { phase },
-        value: ms / 1000,
+        value: Math.round(ms * 10) / 10_000,
       })),
       'seconds',
     ),
