@@ -67,7 +67,10 @@ test('states and owners are those of the node, whatever a pod is called', async 
   expect(second?.labels).toMatchObject({ pod: nastyPod });
   const [claim] = JSON.parse(await node.sh(`sriov inspect ${vfPci(0, 1)} --json`)) as { claim: { times: object; since: string } }[]; // prettier-ignore
   for (const [phase, ms] of Object.entries(claim?.claim.times ?? {}))
-    expect(valueOf(families, 'sriov_last_add_phase_seconds', { phase })).toBe((ms as number) / 1000);
+    expect(valueOf(families, 'sriov_last_add_phase_seconds', { phase })).toBeCloseTo(
+      (ms as number) / 1000,
+      6,
+    );
   const since = Date.parse(claim?.claim.since ?? '') / 1000;
   expect(valueOf(families, 'sriov_vf_since_timestamp_seconds', { vf: '1' })).toBe(since);
 });
