@@ -64,6 +64,17 @@ describe('Netns', () => {
     expect(isSameNetns(home.identity, now.identity)).toBe(true);
   });
 
+  test('tells no PCI address of links that have none, nor of one that has just gone', () => {
+    using netns = new TestNetns();
+    netns.ip('link', 'add', 'left', 'type', 'veth', 'peer', 'name', 'right');
+    using pod = netns.open();
+    expect(['lo', 'left', 'gone'].map((name) => pod.inside(() => system.busInfo(name)))).toEqual([
+      '',
+      '',
+      '',
+    ]);
+  });
+
   test('comes back from a function that throws', () => {
     using netns = new TestNetns();
     using pod = netns.open();

@@ -498,7 +498,7 @@ static napi_value js_peer_pid(napi_env env, napi_callback_info info) {
 }
 
 /* busInfo(ifname): the PCI address of a link of the current namespace, as the driver tells it (for kernels before 5.14, which do
- * not report IFLA_PARENT_DEV_NAME); "" for links without one. */
+ * not report IFLA_PARENT_DEV_NAME); "" for links without one, and for one that has gone. */
 static napi_value js_bus_info(napi_env env, napi_callback_info info) {
   napi_value args[MAX_ARGS];
   arguments(env, info, args);
@@ -511,7 +511,7 @@ static napi_value js_bus_info(napi_env env, napi_callback_info info) {
   if (fd < 0) return fail(env, "socket", errno);
   int err = ioctl(fd, SIOCETHTOOL, &request) ? errno : 0;
   close(fd);
-  if (err == EOPNOTSUPP) return string(env, "", 0);
+  if (err == EOPNOTSUPP || err == ENODEV) return string(env, "", 0);
   if (err) return fail(env, "ioctl", err);
   driver.bus_info[sizeof driver.bus_info - 1] = 0;
   return string(env, driver.bus_info, NAPI_AUTO_LENGTH);
