@@ -57,7 +57,7 @@ export function netdevNames(sys: Sysfs, pci: string): readonly string[] {
  * The PCI function of a netdev's parent device, as the kernel and sysfs name it: itself, or the one that a virtio device is on. Anything
  * else (USB) stays what it is.
  */
-export function functionOf(sys: Sysfs, parentDev: string): string | undefined {
+function functionOf(sys: Sysfs, parentDev: string): string | undefined {
   return /^virtio\d+$/.test(parentDev) ? sys.linkFolder(`bus/virtio/devices/${parentDev}`) : parentDev;
 }
 

@@ -12,7 +12,7 @@ import {
 import { type Around, carryMac, nothingElse } from './carried-mac.ts';
 import { readClaimOrLog } from './claims.ts';
 import type { Host } from './host.ts';
-import { functionOf, type Vf } from './inventory.ts';
+import { functionBehind, type Vf } from './inventory.ts';
 import { type NetdevState, netdevState } from './netdev.ts';
 
 /** How long the name that a netdev had may be in the hands of another VF's, and how often it may be snatched away. */
@@ -38,8 +38,8 @@ async function nameFor(host: Host, link: Link, ifname: string): Promise<string> 
 }
 
 /** Whether a netdev is that of a VF that is being attached or given back, under a name that is not its own. */
-function isPassing(host: Host, { ifname, parentDevName }: Link): boolean {
-  const pci = parentDevName && functionOf(host.sys, parentDevName);
+function isPassing(host: Host, { ifname }: Link): boolean {
+  const pci = functionBehind(host.sys, ifname);
   const netdev = pci ? readClaimOrLog(host, pci)?.original.netdev : undefined;
   return netdev !== undefined && netdev.ifname !== ifname;
 }
