@@ -10,6 +10,8 @@ unexport NODE_OPTIONS
 export ENGINE = static
 # For which processor an executable is built, and the lab's machine is: this machine's, or arm64.
 export ARCH =
+# Which of Debian's kernels the lab's machine has: 5.10, 6.1, 6.12 or newest; lab/kernels.ts has the usual one.
+export KERNEL =
 EXECUTABLE = dist/sriov$(if $(filter node,$(ENGINE)),,-static)$(if $(filter arm64,$(ARCH)),-arm64)
 # With the one for arm64, where it can be cross-built.
 BOTH = dist/sriov dist/sriov-static $(if $(filter x86_64,$(shell uname -m)),dist/sriov-static-arm64)
@@ -26,7 +28,10 @@ ARCHS = amd64 arm64
 COMMA = ,
 EMPTY =
 PLATFORMS = --platform $(subst $(EMPTY) ,$(COMMA),$(ARCHS:%=linux/%))
-HOURS = test/lab/containerd test/lab/crash test/lab/error-matrix test/lab/vf-in-reset test/lab/device-vanishes test/lab/dpdk test/lab/storm test/lab/docker test/lab/fuzz test/lab/rdma
+HOURS = test/lab/kernels test/lab/containerd test/lab/crash test/lab/error-matrix test/lab/vf-in-reset test/lab/device-vanishes test/lab/dpdk test/lab/storm test/lab/docker test/lab/fuzz test/lab/rdma
+# What a kernel can make a difference to; the usual one has all suites.
+KERNELS = 5.10 6.1 newest
+KERNEL_SUITES = test/lab/attach test/lab/protocol test/lab/recovery test/lab/state test/lab/nic
 SOURCES = $(shell find src -name '*.ts')
 ENGINE_SOURCES = $(wildcard src/engine/*.[chS] src/engine/*.ld) src/kernel/native/system.c build/bytecode.c \
   build/static.ts build/executable.ts build/toolchain.ts build/engine-sources.ts
@@ -64,6 +69,8 @@ test: lint $(BOTH) ## run every test: unit, network namespaces, lab
 	@# Where nothing is cached and the machine is busy, this takes longer than a test may.
 	$(NODE) lab/cli.ts fetch
 	$(NODE) lab/cli.ts fetch --arch arm64
+	$(NODE) lab/cli.ts fetch --kernel 5.10
+	$(NODE) lab/cli.ts fetch --kernel newest
 	$(VITEST)
 
 test-unit: dist/native/system.node ## run the unit tests
@@ -72,18 +79,19 @@ test-unit: dist/native/system.node ## run the unit tests
 test-netns: $(BOTH) ## run the tests in network namespaces, of the engine, and the budgets of instructions
 	$(VITEST) --project netns
 
-test-lab: $(EXECUTABLE) ## run the tests in the lab; T=pattern picks files, ENGINE=node the other executable, ARCH=arm64 the other lab
+test-lab: $(EXECUTABLE) ## run the tests in the lab; T=pattern picks files, ENGINE=node the other executable, ARCH=arm64 or KERNEL=5.10 another lab
 	$(VITEST) --project lab $(T)
 
 bench: $(EXECUTABLE) ## measure: start-up, ADD and DEL in the lab, growth; ONLY=start-up,instructions,lab,growth OUT=docs/performance.md
 	$(NODE) bench/main.ts $(if $(ONLY),--only $(ONLY)) $(if $(OUT),--out $(OUT))
 
-soak: $(BOTH) ## run all of the error and crash matrices, storm and fuzz (hours); SEED=2 makes other choices
+soak: $(BOTH) ## run all of the error and crash matrices, storm and fuzz, and every kernel (hours); SEED=2 makes other choices
 	SOAK=1 $(VITEST) --project unit --project netns test/unit/cni/fuzz test/netns/differential
 	SOAK=1 $(VITEST) --project lab $(HOURS)
 	SOAK=1 ENGINE=node $(VITEST) --project lab $(HOURS)
+	for kernel in $(KERNELS); do KERNEL=$$kernel $(VITEST) --project lab $(KERNEL_SUITES) || exit; done
 
-lab: $(EXECUTABLE) ## open a shell in the lab, or run a script there: RUN=script.sh PFS=2 FILES="a b" ARCH=arm64
+lab: $(EXECUTABLE) ## open a shell in the lab, or run a script there: RUN=script.sh PFS=2 FILES="a b" ARCH=arm64 KERNEL=5.10
 	@$(NODE) lab/cli.ts $(if $(RUN),run $(RUN),shell) $(if $(PFS),--pfs $(PFS)) $(addprefix --file ,$(FILES)) $(addprefix --disk ,$(DISKS)) $(if $(filter 0,$(IOMMU)),--no-iommu)
 
 sbom: dist/sriov.cdx.json ## list what the executable is made of: dist/sriov.cdx.json, dist/third-party-licences.txt

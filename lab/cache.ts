@@ -5,13 +5,14 @@ import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { resolve } from 'node:path';
 import { hostArch, type Arch } from './arch.ts';
+import { type KernelName, labKernel } from './kernels.ts';
 import {
   disks,
   earlyModules,
   host,
-  kernel,
+  kernelModules,
+  kernelPackages,
   kernelSources,
-  modules,
   type Disk,
   type PackageSet,
 } from './packages.ts';
@@ -21,6 +22,7 @@ export interface LabFiles {
   readonly folder: string;
   /** The guest's processor. */
   readonly arch: Arch;
+  readonly kernelName: KernelName;
   /** Folder: `tree` (QEMU and tools, unpacked). */
   readonly host: string;
   /** Folder for the guest's start: `kernel`, `early.cpio`, `modules.erofs`. */
@@ -38,7 +40,7 @@ export function cacheFolder(): string {
 }
 
 /** Where everything of this checkout's lab stands, whether it is there already or not. */
-export function labFiles(arch: Arch): LabFiles {
+export function labFiles(arch: Arch, kernelName: KernelName): LabFiles {
   const folder = cacheFolder();
   const made = (name: string, ...inputs: unknown[]) => {
     const hash = createHash('sha256').update(JSON.stringify(inputs));
@@ -47,24 +49,26 @@ export function labFiles(arch: Arch): LabFiles {
     return `${folder}/${name}-${hash.digest('hex').slice(0, 12)}`;
   };
   const kernelCode = readFileSync(`${import.meta.dirname}/kernel.ts`, 'utf8');
+  const kernel = kernelPackages(kernelName);
+  const kernelInputs = [kernel, kernelModules(kernelName, arch), earlyModules, kernelCode];
+  const disk = (name: Disk) => {
+    const set: PackageSet = disks[name];
+    if (set.module === undefined) return made(`${name}-${arch}`, set, disks.base);
+    return made(`${name}-${arch}-${kernelName}`, set, kernel, ...moduleSource(set.module));
+  };
   const names = Object.keys(disks) as Disk[];
   return {
     folder,
     arch,
+    kernelName,
     host: made('host', host),
-    kernel: made(`kernel-${arch}`, kernel, modules[arch], earlyModules, kernelCode),
-    disks: Object.fromEntries(
-      names.map((name) => [
-        name,
-        `${made(`${name}-${arch}`, disks[name], disks.base, ...moduleSource(disks[name]))}.erofs`,
-      ]),
-    ) as Record<Disk, string>,
+    kernel: made(`kernel-${arch}-${kernelName}`, ...kernelInputs),
+    disks: Object.fromEntries(names.map((name) => [name, `${disk(name)}.erofs`])) as Record<Disk, string>,
   };
 }
 
 /** What a module is made of. */
-function moduleSource({ module }: PackageSet): string[] {
-  if (module === undefined) return [];
+function moduleSource(module: string): string[] {
   const source = kernelSources[module];
   const files = source === undefined ? [`guest/${module}.c`, 'module.ts'] : ['module.ts'];
   const texts = files.map((file) => readFileSync(`${import.meta.dirname}/${file}`, 'utf8'));
@@ -82,19 +86,24 @@ export function missing(files: LabFiles, wanted: readonly Disk[]): readonly Part
  * Makes sure that the files are there. They are fetched by a process of its own that holds the cache's lock (released by
  * the kernel, however that process ends): of two that start at once, one fetches and the other waits and finds all done.
  */
-export async function provide(wanted: readonly Disk[], arch: Arch = hostArch): Promise<LabFiles> {
-  const files = labFiles(arch);
+export async function provide(
+  wanted: readonly Disk[],
+  arch: Arch = hostArch,
+  kernelName: KernelName = labKernel,
+): Promise<LabFiles> {
+  const files = labFiles(arch, kernelName);
   const absent = missing(files, wanted);
   if (absent.length === 0) return files;
   process.stderr.write(
-    `lab: ${absent.join(', ')} (${arch}) not yet in ${files.folder}: fetching (or waiting for who does)\n`,
+    `lab: ${absent.join(', ')} (${arch}, kernel ${kernelName}) not yet in ${files.folder}: ` +
+      'fetching (or waiting for who does)\n',
   );
   mkdirSync(files.folder, { recursive: true });
   const fetch = [
     process.execPath,
     `${import.meta.dirname}/cli.ts`,
     'fetch-locked',
-    ...['--arch', arch],
+    ...['--arch', arch, '--kernel', kernelName],
     ...wanted.filter((name) => name !== 'base').flatMap((name) => ['--disk', name]),
   ];
   const child = spawn('flock', [`${files.folder}/lock`, ...fetch], { stdio: ['ignore', 2, 2] });

@@ -3,6 +3,7 @@ import { parseArgs } from 'node:util';
 import { architecture, labArch } from './arch.ts';
 import { provide } from './cache.ts';
 import { fetchMissing } from './fetch.ts';
+import { kernelName, kernels, labKernel, usualKernel } from './kernels.ts';
 import { startLab, type LabOptions } from './lab.ts';
 import type { Machine } from './machine.ts';
 import { disks, type Disk } from './packages.ts';
@@ -14,6 +15,7 @@ const usage = `Usage: lab/cli.ts [COMMAND] [OPTIONS]
   fetch         only fetches what the lab needs
 Options:
   --arch NAME         the machine's processor, x64 or arm64 (the variable ARCH; else this machine's)
+  --kernel NAME       its kernel, ${Object.keys(kernels).join(', ')} (the variable KERNEL; else ${usualKernel})
   --pfs N             number of emulated 82576 cards (2)
   --virtio-pfs N      number of SR-IOV virtio cards with three VFs (0)
   --nic MODEL         a NIC without SR-IOV, e1000e or virtio-net-pci; may be repeated
@@ -34,6 +36,7 @@ function commandLine() {
     allowNegative: true,
     options: {
       arch: { type: 'string', default: labArch },
+      kernel: { type: 'string', default: labKernel },
       pfs: { type: 'string' },
       'virtio-pfs': { type: 'string' },
       nic: { type: 'string', multiple: true, default: [] },
@@ -53,16 +56,17 @@ async function main(): Promise<number> {
   const [command = 'shell', script, ...rest] = positionals;
   const wanted = values.disk.map(diskName);
   const arch = architecture(values.arch);
+  const kernel = kernelName(values.kernel);
   if (values.help) {
     process.stdout.write(usage);
     return 0;
   }
   if (command === 'fetch') {
-    await provide(['base', ...wanted], arch);
+    await provide(['base', ...wanted], arch, kernel);
     return 0;
   }
   if (command === 'fetch-locked') {
-    await fetchMissing(['base', ...wanted], arch);
+    await fetchMissing(['base', ...wanted], arch, kernel);
     return 0;
   }
   if (
@@ -76,6 +80,7 @@ async function main(): Promise<number> {
   const paths = script === undefined ? values.file : [script, ...values.file];
   const options: LabOptions = {
     arch,
+    kernel,
     disks: wanted,
     files: Object.fromEntries(paths.map((path) => [`${workFolder}/${basename(path)}`, path])),
     ...(values.pfs !== undefined && { pfs: count(values.pfs) }),

@@ -5,7 +5,8 @@ import { labFiles, missing, type LabFiles } from './cache.ts';
 import { packImage } from './image.ts';
 import { earlyArchive, unpackKernel } from './kernel.ts';
 import { buildModule, kernelRelease } from './module.ts';
-import { disks, host, kernel, type Disk, type PackageSet } from './packages.ts';
+import { type KernelName, kernels } from './kernels.ts';
+import { disks, host, kernelModules, kernelPackages, type Disk, type PackageSet } from './packages.ts';
 import { settle, unpack } from './tree.ts';
 
 const start = Date.now();
@@ -18,10 +19,14 @@ function progress(message: string): void {
  * Fetches and builds what is missing of the wanted files. Each is made in a temporary folder and renamed when it is
  * complete. The caller holds the cache's lock.
  */
-export async function fetchMissing(wanted: readonly Disk[], arch: Arch): Promise<void> {
+export async function fetchMissing(
+  wanted: readonly Disk[],
+  arch: Arch,
+  kernelName: KernelName,
+): Promise<void> {
   if (process.arch !== 'x64')
     throw new Error(`The lab runs on x86-64 machines only; this one is ${process.arch}`);
-  const files = labFiles(arch);
+  const files = labFiles(arch, kernelName);
   const leftovers = readdirSync(files.folder).filter((name) => name.startsWith('tmp-'));
   for (const name of leftovers) rmSync(`${files.folder}/${name}`, { recursive: true });
   const temporary = `${files.folder}/tmp-${process.pid}`;
@@ -40,7 +45,8 @@ export async function fetchMissing(wanted: readonly Disk[], arch: Arch): Promise
 }
 
 async function makeHost(files: LabFiles, temporary: string): Promise<void> {
-  const debs = await download('host', host, hostArch, temporary, files);
+  const { release, packages } = host;
+  const debs = await download('host', release, hostArch, temporary, (apt) => apt.closure(packages));
   progress(`unpacking ${debs.length} packages for the host`);
   const folder = `${temporary}/done`;
   mkdirSync(`${folder}/tree`, { recursive: true });
@@ -49,26 +55,37 @@ async function makeHost(files: LabFiles, temporary: string): Promise<void> {
 }
 
 async function makeKernel(files: LabFiles, temporary: string): Promise<void> {
-  const debs = await download('kernel', kernel, files.arch, temporary, files);
+  const set = kernelPackages(files.kernelName);
+  const names = set.packages.map((name) => name.replace('$ARCH', debian[files.arch].name));
+  // The version's own packages are what the other one depends on; the rest is for a machine that is installed.
+  const isWanted = (name: string) => isOfVersion(name) || name === 'busybox-static';
+  const debs = await download('kernel', set.release, files.arch, temporary, async (apt) =>
+    (await apt.closure(names)).filter(isWanted),
+  );
   const hostTree = `${files.host}/tree`;
   const folder = `${temporary}/done`;
   const tree = `${folder}/modules`;
   mkdirSync(tree, { recursive: true });
   progress('unpacking the kernel');
-  await unpackKernel(one(debs, /\/linux-image-\d/), files.arch, hostTree, folder);
   const busybox = `${temporary}/busybox`;
   mkdirSync(busybox);
-  await unpack([one(debs, /\/busybox-static_/)], busybox);
+  const isBusybox = (deb: string) => deb.includes('/busybox-static_');
+  await unpackKernel(
+    debs.filter((deb) => !isBusybox(deb)),
+    kernelModules(files.kernelName, files.arch),
+    hostTree,
+    folder,
+  );
+  await unpack(debs.filter(isBusybox), busybox);
   writeFileSync(`${folder}/early.cpio`, await earlyArchive(hostTree, `${busybox}/usr/bin/busybox`, tree));
   await packImage(hostTree, tree, `${folder}/modules.erofs`);
   rmSync(tree, { recursive: true });
   renameSync(folder, files.kernel);
 }
 
-function one(debs: readonly string[], pattern: RegExp): string {
-  const found = debs.find((path) => pattern.test(path));
-  if (found === undefined) throw new Error(`Cannot find ${pattern} among the packages of ${kernel.release}`);
-  return found;
+/** From Linux 7 on, a kernel is in several packages. */
+function isOfVersion(name: string): boolean {
+  return /^linux-(image|binary|modules|base)-\d/.test(name);
 }
 
 async function makeDisk(files: LabFiles, name: Disk, temporary: string): Promise<void> {
@@ -77,7 +94,8 @@ async function makeDisk(files: LabFiles, name: Disk, temporary: string): Promise
     throw new Error(
       `Cannot make the disk "${name}" for ${files.arch}: it is compiled here, and for x64 only`,
     );
-  const debs = await download(name, set, files.arch, temporary, files);
+  const release = set.release === '$KERNEL' ? kernels[files.kernelName].release : set.release;
+  const debs = await download(name, release, files.arch, temporary, (apt) => packageNames(apt, set, files));
   progress(`unpacking ${debs.length} packages for ${name}`);
   const root = `${temporary}/root`;
   const tree = `${root}/${set.aloneIn ?? ''}`;
@@ -89,17 +107,17 @@ async function makeDisk(files: LabFiles, name: Disk, temporary: string): Promise
   renameSync(`${temporary}/image`, files.disks[name]);
 }
 
-/** Downloads the set's packages with all that they need beyond the base system, and returns their paths. */
+/** Downloads the chosen packages of a release, and returns their paths. */
 async function download(
   name: string,
-  set: PackageSet,
+  release: string,
   arch: Arch,
   temporary: string,
-  files: LabFiles,
+  choose: (apt: Apt) => Promise<readonly string[]>,
 ): Promise<string[]> {
-  progress(`${name}: reading Debian's list of ${set.release} for ${arch}`);
-  const apt = await openApt(`${temporary}/apt`, set.release, debian[arch].name);
-  const names = await packageNames(apt, set, files);
+  progress(`${name}: reading Debian's list of ${release} for ${arch}`);
+  const apt = await openApt(`${temporary}/apt`, release, debian[arch].name);
+  const names = await choose(apt);
   progress(`${name}: downloading ${names.length} packages`);
   const archives = await apt.download(names);
   return readdirSync(archives)
@@ -107,13 +125,9 @@ async function download(
     .map((file) => `${archives}/${file}`);
 }
 
+/** A disk's packages, with all that they need beyond the base system. */
 async function packageNames(apt: Apt, set: PackageSet, files: LabFiles): Promise<readonly string[]> {
   if (set.aloneIn !== undefined) return set.packages;
-  if (set === kernel) {
-    // The version's own package is what the other one depends on; the rest is for a machine that is installed.
-    const names = set.packages.map((name) => name.replace('$ARCH', debian[files.arch].name));
-    return (await apt.closure(names)).filter((name) => /^(linux-image-\d|busybox-static$)/.test(name));
-  }
   if (set.module !== undefined) {
     const names = set.packages.map((name) => name.replace('$KERNEL', () => kernelRelease(files)));
     return (await apt.closure(names)).filter((name) => !isForBooting(name));

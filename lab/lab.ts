@@ -17,6 +17,7 @@ import { provide, type LabFiles } from './cache.ts';
 import { cpio } from './cpio.ts';
 import { executableFor } from './engine.ts';
 import { packImage } from './image.ts';
+import { labKernel } from './kernels.ts';
 import { Machine } from './machine.ts';
 import type { Disk } from './packages.ts';
 import { qemuCommand, type Hardware } from './qemu.ts';
@@ -37,8 +38,8 @@ export interface LabOptions extends Hardware {
 
 /** Starts the virtual machine and waits until it takes commands. Fetches what it needs on first use. */
 export async function startLab(options: LabOptions = {}): Promise<Machine> {
-  const { arch = labArch, disks = [], drivers = true, bootTimeoutMs = 90_000 } = options;
-  const files = await provide(['base', ...disks], arch);
+  const { arch = labArch, kernel = labKernel, disks = [], drivers = true, bootTimeoutMs = 90_000 } = options;
+  const files = await provide(['base', ...disks], arch, kernel);
   const folder = mkdtempSync(`${tmpdir()}/sriov-lab-`);
   const [job, initrd, consoleLog] = ['job.erofs', 'initrd', 'console.log'].map(
     (name) => `${folder}/${name}`,

@@ -1,4 +1,5 @@
 import type { Arch } from './arch.ts';
+import { type KernelName, kernels } from './kernels.ts';
 import { softRoce } from './soft-roce.ts';
 
 /** A module of the kernel's own source, changed: text that is inserted before or after a text that stands in a file once. */
@@ -11,9 +12,10 @@ export interface KernelSource {
 
 /**
  * Debian packages for one folder tree of the lab, mostly with everything they depend on. $ARCH stands for Debian's word for the guest's
- * processor, $KERNEL for the release of its kernel.
+ * processor, $KERNEL for the version of its kernel.
  */
 export interface PackageSet {
+  /** Debian's; $KERNEL is the one that has the guest's kernel. */
   readonly release: string;
   readonly packages: readonly string[];
   /** Only the packages themselves, unpacked under this folder: for programs newer than the tree's own release. */
@@ -48,11 +50,10 @@ export const host: PackageSet = {
   `),
 };
 
-/** The guest's kernel, and the one program of its initial RAM file system. */
-export const kernel: PackageSet = {
-  release: 'trixie',
-  packages: list('linux-image-$ARCH busybox-static'),
-};
+/** A kernel of the guest, and the one program of its initial RAM file system. */
+export function kernelPackages(name: KernelName): PackageSet {
+  return { release: kernels[name].release, packages: list('linux-image-$ARCH busybox-static') };
+}
 
 /** The guest's root file system: what every test may use. */
 const base: PackageSet = {
@@ -65,8 +66,8 @@ const base: PackageSet = {
   `),
 };
 
-/** What a module of the guest's kernel is compiled with. */
-const compiler = list('gcc-14 make dash coreutils sed grep gawk findutils diffutils linux-headers-$KERNEL');
+/** What a module of the guest's kernel is compiled with; the compiler is the one that the headers come with. */
+const compiler = list('make dash coreutils sed grep gawk findutils diffutils linux-headers-$KERNEL');
 
 /** Disks of the guest, stacked on `base` where a test asks for them; each is fetched when it is first wanted. */
 export const disks = {
@@ -97,13 +98,13 @@ export const disks = {
   valgrind: { release: 'bookworm', packages: list('valgrind'), aloneIn: 'opt/valgrind' },
   // /lab/rdma_rxe.ko: each VF gets an RDMA device.
   rdma: {
-    release: kernel.release,
+    release: '$KERNEL',
     packages: [...compiler, ...list('linux-source tar xz-utils')],
     module: 'rdma_rxe',
   },
   // /lab/igb_faults.ko; the kernel's own release and headers, else it does not load.
   faults: {
-    release: kernel.release,
+    release: '$KERNEL',
     packages: compiler,
     module: 'igb_faults',
   },
@@ -119,13 +120,16 @@ const commonModules = list(`
   drivers/net/*.ko* drivers/net/bonding drivers/net/ethernet/intel drivers/net/ipvlan drivers/net/team drivers/net/vxlan
   drivers/uio drivers/vfio drivers/vhost drivers/virtio
 `);
-export const modules: Readonly<Record<Arch, readonly string[]>> = {
-  x64: [...commonModules, 'virt', 'drivers/dca'],
-  arm64: commonModules,
+const archModules: Readonly<Record<Arch, readonly string[]>> = {
+  x64: ['virt', 'drivers/dca'],
+  arm64: [],
 };
+export function kernelModules(name: KernelName, arch: Arch): readonly string[] {
+  return [...commonModules, ...archModules[arch], ...kernels[name].modules];
+}
 
-/** Modules that the initial RAM file system loads, by purpose: its `init` names these folders. */
+/** Modules that the initial RAM file system loads, by purpose: its `init` names these folders. Some kernels have some of them built in. */
 export const earlyModules = {
-  root: list('virtio_blk erofs overlay'),
+  root: list('virtio_pci virtio_blk virtio_console erofs overlay'),
   pf: list('igbvf igb'),
 };

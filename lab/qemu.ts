@@ -1,6 +1,7 @@
 import type { Arch } from './arch.ts';
 import type { LabFiles } from './cache.ts';
 import { hostProgram } from './host-program.ts';
+import type { KernelName } from './kernels.ts';
 
 export type Accelerator = 'kvm' | 'tcg';
 
@@ -8,6 +9,8 @@ export type Accelerator = 'kvm' | 'tcg';
 export interface Hardware {
   /** The processor (default: the one that the variable ARCH names, else this machine's kind). */
   readonly arch?: Arch;
+  /** The kernel (default: the one that the variable KERNEL names, else 6.12). */
+  readonly kernel?: KernelName;
   /** Emulated 82576 cards, one PF and seven VFs each (default 2). */
   readonly pfs?: number;
   /** SR-IOV cards of virtio's kind, one PF and three VFs each (default 0). */

@@ -10,32 +10,48 @@ const run = promisify(execFile);
 const unread = ['doc', 'info', 'lintian', 'locale', 'man'].map((name) => `--exclude=./usr/share/${name}`);
 
 /**
- * Unpacks packages into a folder without installing them: no maintainer script runs. `tarOptions` select or drop members.
- * The tree is merged (`/bin` is `/usr/bin`), as on every installed Debian.
+ * Unpacks packages into a folder without installing them: no maintainer script runs. The tree is merged (`/bin` is `/usr/bin`), as on every
+ * installed Debian.
  */
-export async function unpack(
+export async function unpack(debs: readonly string[], tree: string): Promise<void> {
+  merge(tree);
+  const queue = [...debs];
+  const worker = async () => {
+    for (let deb = queue.pop(); deb !== undefined; deb = queue.pop()) await extract([deb], tree, unread);
+  };
+  await Promise.all(Array.from({ length: availableParallelism() }, worker));
+}
+
+/** Unpacks of packages what matches the patterns (a path's end, `*` within a name); each must match something in one of them. */
+export async function unpackMembers(
   debs: readonly string[],
   tree: string,
-  tarOptions: readonly string[] = [],
+  patterns: readonly string[],
 ): Promise<void> {
+  merge(tree);
+  // Archives one after the other are one, but for the zeros in between.
+  const options = ['--ignore-zeros', '--wildcards', '--no-anchored', '--no-wildcards-match-slash'];
+  await extract(debs, tree, [...options, ...patterns]);
+}
+
+function merge(tree: string): void {
   for (const name of ['bin', 'sbin', 'lib', 'lib64']) {
     mkdirSync(`${tree}/usr/${name}`, { recursive: true });
     if (!existsSync(`${tree}/${name}`)) symlinkSync(`usr/${name}`, `${tree}/${name}`);
   }
-  const script = 'set -o pipefail; deb=$1; shift; dpkg-deb --fsys-tarfile "$deb" | tar --extract "$@"';
-  const options = ['--directory', tree, '--keep-directory-symlink', ...unread, ...tarOptions];
-  const queue = [...debs];
-  const worker = async () => {
-    for (let deb = queue.pop(); deb !== undefined; deb = queue.pop()) {
-      try {
-        await run('bash', ['-c', script, 'unpack', deb, ...options], { maxBuffer: 1 << 24 });
-      } catch (error) {
-        const { stderr = '' } = error as { stderr?: string };
-        throw new Error(`Cannot unpack ${deb}:\n${stderr.trim()}`, { cause: error });
-      }
-    }
-  };
-  await Promise.all(Array.from({ length: availableParallelism() }, worker));
+}
+
+async function extract(debs: readonly string[], tree: string, options: readonly string[]): Promise<void> {
+  const script = `set -eo pipefail
+    count=$1; debs=("\${@:2:count}"); shift $((count + 1))
+    for deb in "\${debs[@]}"; do dpkg-deb --fsys-tarfile "$deb"; done | tar --extract "$@"`;
+  const tar = ['--directory', tree, '--keep-directory-symlink', ...options];
+  try {
+    await run('bash', ['-c', script, 'unpack', String(debs.length), ...debs, ...tar], { maxBuffer: 1 << 24 });
+  } catch (error) {
+    const { stderr = '' } = error as { stderr?: string };
+    throw new Error(`Cannot unpack ${debs.join(', ')}:\n${stderr.trim()}`, { cause: error });
+  }
 }
 
 /** Does what the packages' maintainer scripts would have done, as far as a guest needs it. */

@@ -1,3 +1,4 @@
+import { type KernelName, labKernel } from '../../lab/kernels.ts';
 import { startLab, type LabOptions } from '../../lab/lab.ts';
 import type { Machine, RunResult } from '../../lab/machine.ts';
 
@@ -91,21 +92,38 @@ export function difference(before: unknown, after: unknown): string {
 /** A node of the lab with VFs on its cards, the plugin at /opt/cni/bin/sriov and Debian's plugins beside it. */
 export class TestNode implements AsyncDisposable {
   readonly machine: Machine;
+  readonly #kernel: KernelName;
 
-  private constructor(machine: Machine) {
+  private constructor(machine: Machine, kernel: KernelName) {
     this.machine = machine;
+    this.#kernel = kernel;
   }
 
   /** Starts the machine and creates VFs on every card. */
   static async start(options: LabOptions & { vfs?: number } = {}): Promise<TestNode> {
-    const { vfs = 7, pfs = 2 } = options;
-    const node = new TestNode(await startLab(options));
+    const { vfs = 7, pfs = 2, kernel = labKernel } = options;
+    const node = new TestNode(await startLab(options), kernel);
     for (let card = 0; card < pfs; card++) {
       await node.sh(`
         ip link set $(ls /sys/bus/pci/devices/${pfPci(card)}/net) up
         echo ${vfs} > /sys/bus/pci/devices/${pfPci(card)}/sriov_numvfs`);
+      if (kernel === '5.10') await node.#startVfs(card);
     }
     return node;
+  }
+
+  /** The igbvf of Linux 5.10 does not reach its PF while it is loaded: the PF learns the VF's MAC when the VF has been up for a while. */
+  async #startVfs(card: number): Promise<void> {
+    await this.sh(`
+      pf=$(ls /sys/bus/pci/devices/${pfPci(card)}/net)
+      vfs=$(cd /sys/bus/pci/devices/${pfPci(card)}; ls virtfn*/net | grep -v :)
+      for vf in $vfs; do ip link set $vf up; done
+      for i in {1..100}; do
+        ip link show $pf | grep -qE '^ +vf [0-9]+ +link/ether 00:00:00:00:00:00' || break
+        sleep 0.1
+      done
+      for vf in $vfs; do ip link set $vf down; done
+      (( i < 100 ))`);
   }
 
   /** Runs a bash script and returns its stdout; a failure is an error with its stderr. */
@@ -171,7 +189,21 @@ export class TestNode implements AsyncDisposable {
   }
 
   async links(netns?: string): Promise<ShownLink[]> {
-    return JSON.parse(await this.sh(`ip ${netns ? `-n ${netns}` : ''} -j -d link show`)) as ShownLink[];
+    const links = JSON.parse(
+      await this.sh(`ip ${netns ? `-n ${netns}` : ''} -j -d link show`),
+    ) as ShownLink[];
+    if (this.#kernel !== '5.10') return links;
+    // Before Linux 5.14 only ethtool tells the device behind a link.
+    const script = links.map(
+      ({ ifname }) => `ethtool -i ${ifname} 2>/dev/null | sed -n 's/^bus-info: /${ifname} /p'`,
+    );
+    const inside = netns ? `ip netns exec ${netns} bash` : 'bash';
+    const { stdout } = await this.machine.run(inside, { stdin: script.join('\n') });
+    const parents = new Map(stdout.split('\n').map((line) => line.split(' ') as [string, string]));
+    return links.map((link) => {
+      const parentdev = parents.get(link.ifname);
+      return parentdev ? { ...link, parentdev } : link;
+    });
   }
 
   async link(ifname: string, netns?: string): Promise<ShownLink> {
