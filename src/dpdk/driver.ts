@@ -1,6 +1,6 @@
 import { errnoOf, KernelError } from '../kernel/errno.ts';
+import { modprobe } from '../kernel/modprobe.ts';
 import { bindDriver, boundDriver, hasDriver, setDriverOverride, unbindDriver } from '../kernel/pci-driver.ts';
-import { findProgram, finish, start } from '../kernel/process.ts';
 import type { Sysfs } from '../kernel/sysfs.ts';
 import { NotUsable, type Vf, vfName } from '../vf/inventory.ts';
 import { Unsupported } from '../vf/settings.ts';
@@ -61,19 +61,11 @@ export function wrongKind(
   return isWanted ? undefined : `it is on ${driver}`;
 }
 
-/** modprobe of a large module on a busy node. */
-const modprobeTimeoutMs = 30_000;
-
 /** Makes sure, before anything of the VF is changed, that a userspace driver is there; loads it if need be. @throws NotUsable */
 export function loadDriver(sys: Sysfs, vf: Vf, driver: UserspaceDriver): void {
   if (hasDriver(sys, driver)) return;
-  const path = '/usr/sbin:/sbin:/usr/bin:/bin';
-  const modprobe = findProgram('modprobe', path);
-  const ended = modprobe && finish(start(modprobe, [driver], { PATH: path }, ''), modprobeTimeoutMs);
+  const why = modprobe(driver);
   if (hasDriver(sys, driver)) return;
-  const why = ended
-    ? `modprobe ${driver} ended with exit code ${ended.code}`
-    : 'modprobe is missing or hangs';
   throw new NotUsable(
     `Cannot bind ${vfName(vf)} to ${driver}: this kernel does not have that driver (${why}); install its module, or name another ` +
       `"dpdk.driver" of ${userspaceDrivers.join(', ')}`,

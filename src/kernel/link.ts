@@ -42,7 +42,7 @@ export const ETH_P_8021AD = 0x88a8;
 const AF_UNSPEC = 0;
 
 /** struct ifinfomsg (uapi/linux/rtnetlink.h) */
-const ifinfomsg = struct({ family: u8, pad: u8, type: u16, index: i32, flags: u32, change: u32 });
+export const ifinfomsg = struct({ family: u8, pad: u8, type: u16, index: i32, flags: u32, change: u32 });
 
 /** struct ifla_vf_spoofchk, ifla_vf_trust, ifla_vf_link_state (uapi/linux/if_link.h). All-ones: the driver does not report it. */
 const toggle = struct({ vf: u32, setting: u32 });
@@ -165,7 +165,8 @@ function toLink(payload: Uint8Array): Link {
   };
 }
 
-const header = (index: number, flags = 0, change = 0) => ({
+/** An ifinfomsg that names a link and changes its flags. */
+export const linkHeader = (index: number, flags = 0, change = 0) => ({
   family: AF_UNSPEC,
   pad: 0,
   type: 0,
@@ -185,7 +186,7 @@ async function get(
     const [payload] = await rtnl.request(
       operation,
       RTM_GETLINK,
-      linkMessage.write({ header: header(index), attributes }),
+      linkMessage.write({ header: linkHeader(index), attributes }),
     );
     return payload && decoded(operation, () => toLink(payload), unreadable);
   } catch (error) {
@@ -227,18 +228,26 @@ export function getLink(rtnl: Rtnetlink, ifindex: number): Promise<Link | undefi
 
 /** All links of the namespace. */
 export async function listLinks(rtnl: Rtnetlink): Promise<Link[]> {
-  const request = linkMessage.write({ header: header(0), attributes: { extMask: RTEXT_FILTER_SKIP_STATS } });
+  const request = linkMessage.write({
+    header: linkHeader(0),
+    attributes: { extMask: RTEXT_FILTER_SKIP_STATS },
+  });
   const payloads = await rtnl.dump('list links', RTM_GETLINK, request);
   return decoded('list links', () => payloads.map(toLink));
 }
 
-/** What one RTM_SETLINK can change of a link. The kernel applies namespace, MAC, MTU, name, flags in this order and is not atomic. */
+/**
+ * What one RTM_SETLINK can change of a link. The kernel applies namespace, MAC, MTU, name, flags in this order and is not atomic; the master
+ * comes just before the flags, in older kernels just after them.
+ */
 export interface LinkChange {
   readonly netnsFd?: number | undefined;
   readonly mac?: string | undefined;
   readonly mtu?: number | undefined;
   readonly ifname?: string | undefined;
   readonly alias?: string | undefined;
+  /** The bond that it becomes a slave of, while it is down: the bond brings it up. */
+  readonly master?: number | undefined;
   /** Detaches the program that is attached to the receive path in this mode. */
   readonly dropXdp?: number | undefined;
   /** IFF_* bits to set and to clear. */
@@ -253,19 +262,20 @@ export async function setLink(
   ifindex: number,
   change: LinkChange,
 ): Promise<void> {
-  const { netnsFd, mac, mtu, ifname, alias, dropXdp, setFlags = 0, clearFlags = 0 } = change;
+  const { netnsFd, mac, mtu, ifname, alias, master, dropXdp, setFlags = 0, clearFlags = 0 } = change;
   const attributes = {
     netnsFd,
     mac: mac === undefined ? undefined : macBytes(mac),
     mtu,
     ifname,
     alias: alias === undefined ? undefined : latin1Bytes(alias),
+    master,
     xdp: dropXdp === undefined ? undefined : { fd: -1, flags: dropXdp },
   };
   await rtnl.request(
     operation,
     RTM_SETLINK,
-    linkMessage.write({ header: header(ifindex, setFlags, setFlags | clearFlags), attributes }),
+    linkMessage.write({ header: linkHeader(ifindex, setFlags, setFlags | clearFlags), attributes }),
   );
 }
 
@@ -279,7 +289,7 @@ export async function setVf(
   await rtnl.request(
     operation,
     RTM_SETLINK,
-    linkMessage.write({ header: header(pfIfindex), attributes: { vfInfoList: [vf] } }),
+    linkMessage.write({ header: linkHeader(pfIfindex), attributes: { vfInfoList: [vf] } }),
   );
 }
 
@@ -295,7 +305,7 @@ export async function changeAltnames(
   await rtnl.request(
     `${change} altnames ${altnames.join(' ')}`,
     type,
-    linkMessage.write({ header: header(ifindex), attributes: { altnames } }),
+    linkMessage.write({ header: linkHeader(ifindex), attributes: { altnames } }),
   );
 }
 

@@ -1,11 +1,12 @@
 /**
- * Captures iproute2's own request for every VF setting into test/golden/*.hex: the payload after the netlink header, as strace shows it
- * leaving. Run as root on any machine with strace and ip; the kernel refuses (lo has no VFs), but the request is complete.
+ * Captures iproute2's own request for every VF setting and for a bond into test/golden/*.hex: the payload after the netlink header, as
+ * strace shows it leaving. Run as root on any machine with strace and ip but without the module bonding; the kernel refuses (lo has no VFs
+ * and is no bond), but the request is complete.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 
-const requests: Record<string, string> = {
+const settings: Record<string, string> = {
   mac: 'mac 02:aa:bb:cc:dd:01',
   vlan: 'vlan 100',
   'vlan-qos': 'vlan 100 qos 3',
@@ -21,11 +22,23 @@ const requests: Record<string, string> = {
   'trust-off': 'trust off',
 };
 
+const requests: Record<string, string> = {
+  ...Object.fromEntries(
+    Object.entries(settings).map(([name, setting]) => [name, `ip link set lo vf 1 ${setting}`]),
+  ),
+  'bond-add': 'ip link add net1 mtu 1400 type bond mode active-backup miimon 100 fail_over_mac active',
+  'bond-primary': 'ip link set lo type bond primary lo',
+  'bond-enslave': 'ip link set lo master lo',
+  'bond-delete': 'ip link delete lo',
+};
+
 const NLMSG_HDRLEN = 16;
 const version = execFileSync('ip', ['-V'], { encoding: 'utf8' }).trim();
 
-for (const [name, setting] of Object.entries(requests)) {
-  const command = ['ip', 'link', 'set', 'lo', 'vf', '1', ...setting.split(' ')];
+const [only] = process.argv.slice(2);
+for (const [name, request] of Object.entries(requests)) {
+  if (only !== undefined && !name.startsWith(only)) continue;
+  const command = request.split(' ');
   const { stderr } = spawnSync(
     'strace',
     ['-xx', '-e', 'trace=sendmsg', '-e', 'raw=sendmsg', '-e', 'write=3', ...command],
