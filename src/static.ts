@@ -2,6 +2,7 @@
 import { runTimers } from './engine/globals.ts';
 import { end, run } from './main.ts';
 import { warmUp } from './warm-up.ts';
+import './attach/bond.ts';
 import './attach/rdma-plan.ts';
 import './attach/rdma-transfer.ts';
 import './cni/add.ts';

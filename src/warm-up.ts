@@ -77,6 +77,7 @@ const claim: PodClaim = {
     pod: 'n/p',
   },
   podIfname: 'net1',
+  bond: { ifname: 'bond1', other: deviceID },
   request: { config, cniArgs: '', cniPath: '/opt/cni/bin' },
   rdma: { name: 'mlx5_3', index: 3, files: ['uverbs3'], moves: true },
   asked: settings,
@@ -94,6 +95,10 @@ export function warmUp(): void {
   const stdin = JSON.stringify(config);
   const env = { ...variables, CNI_COMMAND: 'ADD' };
   parseConfig(parseRequest(parseCommand(env), env, stdin));
+  const bond = { pfs: ['eth0', 'eth1'], mode: 'active-backup', miimon: 100, failOverMac: 1, primary: 'eth0' };
+  parseConfig(
+    parseRequest('ADD', env, JSON.stringify({ cniVersion: '1.0.0', name: 'net', type: 'sriov', bond })),
+  );
   const parsed = parseResult(result, '1.0.0', 'the IPAM plugin');
   toIpConfig(parsed, 'the IPAM plugin');
   formatResult(parsed, '1.0.0');

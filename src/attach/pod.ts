@@ -22,11 +22,14 @@ export function openPodFor(host: Host, path: string): Netns {
 
 /** @throws Failure `taken` */
 export async function refuseTakenName(pod: Netns, ifname: string): Promise<void> {
-  if (await getLinkByName(pod.rtnl, ifname))
-    throw new Failure(
-      'taken',
-      `Interface name "${ifname}" is taken: the pod has an interface of that name already`,
-    );
+  if (await getLinkByName(pod.rtnl, ifname)) throw takenName(ifname);
+}
+
+export function takenName(ifname: string): Failure {
+  return new Failure(
+    'taken',
+    `Interface name "${ifname}" is taken: the pod has an interface of that name already`,
+  );
 }
 
 /**

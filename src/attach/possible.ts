@@ -10,13 +10,17 @@ import { unfit } from './choose.ts';
 import { Failure } from './failure.ts';
 import { refusePfSettings } from './netdev-only.ts';
 import { makePlan, refuseUnfit } from './plan.ts';
-import type { Wish } from './wish.ts';
+import { type Wish, wishesOf } from './wish.ts';
 
 /**
  * Could an attachment ever get a device on this machine? One whose VFs are all in use is no reason to say no.
  * @throws NotUsable, Unsupported
  */
 export async function refuseNoDevice(host: Host, wish: Wish): Promise<void> {
+  for (const one of wishesOf(wish)) await refuseNoSuchDevice(host, one);
+}
+
+async function refuseNoSuchDevice(host: Host, wish: Wish): Promise<void> {
   const { device, dpdk } = wish;
   switch (device?.kind) {
     case 'vf': {

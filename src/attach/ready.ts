@@ -24,6 +24,12 @@ export interface Taken extends Disposable {
   readonly plan: Plan;
 }
 
+/** All devices of an attachment: one, but for a bond. Disposing gives their locks back. */
+export interface AllTaken extends Disposable {
+  readonly first: Taken;
+  readonly second: Taken | undefined;
+}
+
 /**
  * Takes a device that fits the wish, and refuses what could not work. Changes nothing but what a stale claim left.
  * @param asker ownerId() of who asks

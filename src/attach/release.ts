@@ -83,6 +83,9 @@ export async function undo(
     await free();
     await isFreed();
   }
+  // Before its slaves: nobody can use the address any more, whichever of them goes first.
+  if (ofPod?.bond)
+    await device.attempt(async () => (await import('./bond.ts')).removeBond(host, ofPod, caller));
   // As long as the VF is in the pod, nothing else may be undone.
   if (vf)
     await (isOnUserspaceDriver(claim, vf)

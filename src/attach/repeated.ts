@@ -36,8 +36,9 @@ export async function refuseRepeated(
  * Refuses an attachment if another call is making the same one. Called when our claim is on record: whoever comes second sees the other's.
  * @throws Failure `busy`
  */
-export function refuseRival(host: Host, { vf, owner: { containerId, ifname } }: PodClaim): void {
-  const rival = findClaims(host, containerId, ifname).find((other) => other.vf.pci !== vf.pci);
+export function refuseRival(host: Host, { vf, bond, owner: { containerId, ifname } }: PodClaim): void {
+  const ours = [vf.pci, bond?.other];
+  const rival = findClaims(host, containerId, ifname).find((other) => !ours.includes(other.vf.pci));
   if (!rival) return;
   throw new Failure(
     'busy',

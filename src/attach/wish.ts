@@ -12,11 +12,22 @@ export type Device =
   | { readonly kind: 'pool'; readonly pool: Pool }
   | { readonly kind: 'pf'; readonly pf: string };
 
+/** Two devices that are one interface of the pod. */
+export interface BondWish {
+  readonly devices: readonly [Device, Device];
+  /** How often the driver looks for the links. */
+  readonly miimonMs: number;
+  /** Name or PCI address of the PF, or address of the device, of the one that is active whenever it can be. */
+  readonly primary: string | undefined;
+}
+
 /** What a network wants of an attachment. */
 export interface Wish {
   readonly network: string;
   /** Undefined where a device plugin's choice is still to come: STATUS is asked before there is a pod. */
   readonly device: Device | undefined;
+  /** Instead of one device. */
+  readonly bond?: BondWish | undefined;
   /** Undefined: the VF is for the kernel, unless it is on a userspace driver already. */
   readonly dpdk: DpdkWish | undefined;
   /** Whether the VF must have an RDMA device; false: it shall stay on the host; undefined: it goes along where it has to. */
@@ -42,6 +53,16 @@ export interface Wish {
   readonly routersGive?: 'routes' | 'nothing' | undefined;
   /** What its user calls the container, where it has a name. */
   readonly containerName?: string | undefined;
+}
+
+/** The wish for each device: one, or two of a bond. */
+export function wishesOf(wish: Wish): readonly [Wish, ...Wish[]] {
+  if (!wish.bond) return [wish];
+  const [first, second] = wish.bond.devices;
+  return [
+    { ...wish, bond: undefined, device: first },
+    { ...wish, bond: undefined, device: second },
+  ];
 }
 
 /** What to program: rates are one attribute to the kernel, so the one that was not asked for stays what it is. */

@@ -36,18 +36,29 @@ function previousResult({ config }: Request, { cniVersion }: NetConf): Result {
   return parseResult(given, cniVersion, 'the plugin before ("prevResult")');
 }
 
-/** The result of the chain so far with our interface and its addresses behind it. */
+/**
+ * The result of the chain so far with our interface and its addresses behind it. A bond comes behind its slaves: Multus used to report the
+ * last interface of a pod as its attachment's.
+ */
 function withOurs(
   previous: Result,
   { podIfname }: NetConf,
   { attachment }: Request,
-  { pci, mac, mtu, addresses }: Attached<IpamAddresses>,
+  { pci, slaves, mac, mtu, addresses }: Attached<IpamAddresses>,
 ): Result {
-  const ours = { name: podIfname, mac, mtu, sandbox: attachment.netns, pciID: pci };
-  const index = previous.interfaces.length;
+  const sandbox = attachment.netns;
+  const below = slaves.map(({ vf, link }) => ({
+    name: link.ifname,
+    mac: link.mac,
+    mtu: link.mtu,
+    sandbox,
+    pciID: vf.pci,
+  }));
+  const ours = { name: podIfname, mac, mtu, sandbox, pciID: slaves.length > 0 ? undefined : pci };
+  const index = previous.interfaces.length + below.length;
   const { ips = [], routes = [], dns = {} } = addresses?.result ?? {};
   return {
-    interfaces: [...previous.interfaces, ours],
+    interfaces: [...previous.interfaces, ...below, ours],
     ips: [...previous.ips, ...ips.map((ip) => ({ ...ip, interface: index }))],
     routes: [...previous.routes, ...routes],
     dns: Object.keys(dns).length > 0 ? dns : previous.dns,

@@ -29,29 +29,46 @@ import { parseVersion } from './versions.ts';
 export async function check(host: Host, request: Request): Promise<void> {
   const { attachment } = request;
   const expected = expectedResult(request);
-  const [claim] = findClaims(host, attachment.containerId, attachment.ifname);
-  if (claim?.phase !== 'attached') {
-    const what = claim ? `its VF ${claim.vf.pci} is not completely attached` : 'no VF is attached';
-    throw new CniError(
-      Code.Drifted,
-      `Attachment ${attachment.ifname} of container ${attachment.containerId} is broken: ${what}`,
-    );
+  const claims = findClaims(host, attachment.containerId, attachment.ifname);
+  refuseIncomplete(claims, request);
+  const drifts: { readonly pci: string; readonly drift: readonly string[] }[] = [];
+  for (const claim of claims) {
+    const drift = await deviceDrift(host, claim, expected, attachment.netns);
+    if (drift.length > 0) drifts.push({ pci: claim.vf.pci, drift });
   }
-  const attached = isUserspace(claim)
-    ? userspaceDrift(host, claim, attachment.netns)
-    : await netdevDrift(claim, expected, attachment.netns);
-  const rdma =
-    claim.rdma && !isUserspace(claim) ? await rdmaDrift(host, claim, claim.rdma, attachment.netns) : [];
-  const drift = [...attached, ...rdma, ...(await settingsDrift(host, claim, expected))];
-  if (drift.length > 0) {
-    throw new CniError(
-      Code.Drifted,
-      `VF ${claim.vf.pci} is not as it was attached: ${some(drift)}`,
-      drift.join('\n'),
-    );
+  if (drifts.length > 0) {
+    const messages = drifts.map(({ pci, drift }) => `VF ${pci} is not as it was attached: ${some(drift)}`);
+    const details = drifts.flatMap(({ drift }) => drift).join('\n');
+    throw new CniError(Code.Drifted, messages.join('; '), details);
   }
   const call = ipamCallOf(request);
   if (call) runIpam('CHECK', call);
+}
+
+/** @throws CniError 103 */
+function refuseIncomplete(
+  claims: readonly PodClaim[],
+  { attachment: { containerId, ifname } }: Request,
+): void {
+  const [first] = claims;
+  const unfinished = claims.find(({ phase }) => phase !== 'attached');
+  const missing = first?.bond && claims.length < 2 ? first.bond.other : undefined;
+  if (first && !unfinished && missing === undefined) return;
+  const what = unfinished
+    ? `its VF ${unfinished.vf.pci} is not completely attached`
+    : missing === undefined
+      ? 'no VF is attached'
+      : `VF ${missing}, the other one of its bond, is not attached`;
+  throw new CniError(Code.Drifted, `Attachment ${ifname} of container ${containerId} is broken: ${what}`);
+}
+
+/** In what a device, or its part in a bond, is not what ADD made of it. */
+async function deviceDrift(host: Host, claim: PodClaim, expected: Result, netns: string): Promise<string[]> {
+  const attached = isUserspace(claim)
+    ? userspaceDrift(host, claim, netns)
+    : await netdevDrift(claim, expected, netns);
+  const rdma = claim.rdma && !isUserspace(claim) ? await rdmaDrift(host, claim, claim.rdma, netns) : [];
+  return [...attached, ...rdma, ...(await settingsDrift(host, claim, expected))];
 }
 
 const maxNamed = 10;
@@ -73,10 +90,10 @@ function expectedResult({ config }: Request): Result {
   return parseResult(config['prevResult'], parseVersion(config['cniVersion']), '"prevResult"');
 }
 
-/** Our interface in the expected result; its addresses are those that point to it. */
-function ours(expected: Result, claim: PodClaim) {
+/** An interface of ours in the expected result; its addresses are those that point to it. */
+function ours(expected: Result, ifname: string) {
   const index = expected.interfaces.findIndex(
-    ({ name, sandbox }) => name === claim.podIfname && (sandbox ?? '') !== '',
+    ({ name, sandbox }) => name === ifname && (sandbox ?? '') !== '',
   );
   const found = expected.interfaces[index];
   return { found, ips: expected.ips.filter((ip) => found === undefined || ip.interface === index) };
@@ -105,19 +122,41 @@ async function netdevDrift(claim: PodClaim, expected: Result, netns: string): Pr
   if (!pod) return [`the network namespace "${path}" is not the one it was attached to`];
   const link = await findInPod(pod, claim.vf.pci, claim.podIfname);
   if (!link) return [`it is not in the pod's namespace "${path}"`];
+  const drift = linkDrift(link, expected, claim.podIfname);
+  if (!claim.bond) return [...drift, ...(await interfaceDrift(pod, link, expected, claim))];
+  const { bondOfSlave } = await import('../attach/bond.ts');
+  const bond = await bondOfSlave(pod, link);
+  if (!bond) return [...drift, `it is not in the bond "${claim.bond.ifname}"`];
+  if (claim.vf.pci > claim.bond.other) return drift; // the bond is told of once
+  // It goes by the MAC of whichever VF is active.
+  const ofBond = linkDrift({ ...bond, mac: '' }, expected, claim.bond.ifname).map((text) => `bond: ${text}`);
+  return [...drift, ...ofBond, ...(await interfaceDrift(pod, bond, expected, claim))];
+}
+
+/** In what a link is not what the result says of the interface that was called so. */
+function linkDrift(link: Link, expected: Result, ifname: string): string[] {
   const drift: string[] = [];
   const differs = (what: string, is: string | number, was: string | number | null | undefined) => {
     if (was && is !== was) drift.push(`${what} is ${is}, was ${was}`);
   };
-  const { found } = ours(expected, claim);
-  differs('interface name', link.ifname, claim.podIfname);
-  differs('MAC', link.mac, found?.mac?.toLowerCase());
+  const { found } = ours(expected, ifname);
+  differs('interface name', link.ifname, ifname);
+  if (link.mac !== '') differs('MAC', link.mac, found?.mac?.toLowerCase());
   differs('MTU', link.mtu, found?.mtu);
   if (!(link.flags & IFF_UP)) drift.push('link is down');
+  return drift;
+}
+
+/** What the interface of the attachment has beside: that of a VF, or the bond. */
+async function interfaceDrift(
+  pod: Netns,
+  link: Link,
+  expected: Result,
+  { modes, bond, podIfname }: PodClaim,
+): Promise<string[]> {
   return [
-    ...drift,
-    ...modesDrift(link.flags, claim.modes),
-    ...(await addressDrift(pod, link, expected, claim)),
+    ...modesDrift(link.flags, modes),
+    ...(await addressDrift(pod, link, expected, bond?.ifname ?? podIfname)),
     ...(await routeDrift(pod, expected)),
   ];
 }
@@ -134,8 +173,8 @@ async function rdmaDrift(
   return await rdmaDifferences(host, pod ?? host.netns, claim.vf.pci, record);
 }
 
-async function addressDrift(pod: Netns, link: Link, expected: Result, claim: PodClaim): Promise<string[]> {
-  const { addresses } = toIpConfig({ ips: ours(expected, claim).ips, routes: [] }, '"prevResult"');
+async function addressDrift(pod: Netns, link: Link, expected: Result, ifname: string): Promise<string[]> {
+  const { addresses } = toIpConfig({ ips: ours(expected, ifname).ips, routes: [] }, '"prevResult"');
   const present = (await listAddresses(pod.rtnl)).filter((address) => address.ifindex === link.ifindex);
   const text = (a: { bytes: Uint8Array; prefixLength: number }) => `${formatIp(a.bytes)}/${a.prefixLength}`;
   const texts = new Set(present.map(text));
@@ -164,7 +203,7 @@ async function settingsDrift(host: Host, claim: PodClaim, expected: Result): Pro
   const vf = readVf(host.sys, claim.vf.pci);
   if (!vf) return ['the VF does not exist any more'];
   const { settings: is } = await awaitSettings(host.netns.rtnl, vf);
-  const mac = ours(expected, claim).found?.mac?.toLowerCase();
+  const mac = ours(expected, claim.podIfname).found?.mac?.toLowerCase();
   // On some cards the PF reports what a later plugin has set on the netdev.
   const was =
     mac && claim.asked.mac && mac !== claim.asked.mac ? { ...claim.asked, mac: undefined } : claim.asked;

@@ -1,11 +1,13 @@
 import * as z from 'zod/mini';
 import { type Key, keys as wishKeys, pciAddress } from '../attach/keys.ts';
 import { meantWord, nearest } from '../attach/spelling.ts';
+import { bond } from './bond-key.ts';
 
 /** Every key of a network configuration that is ours. docs/configuration.md is checked against it. */
 export const keys = {
   ...wishKeys,
   pciBusID: pciAddress,
+  bond,
   ipam: {
     schema: z.looseObject({ type: z.optional(z.nullable(z.string().check(z.regex(/^[^/]*$/)))) }),
     allowed: 'an object whose "type" names an IPAM plugin',

@@ -1,7 +1,8 @@
 import * as z from 'zod/mini';
 import { askedBy, conflictsOf, type Key, mac } from '../attach/keys.ts';
-import type { Device, Wish } from '../attach/wish.ts';
+import type { BondWish, Device, Wish } from '../attach/wish.ts';
 import { isIfname } from '../kernel/link.ts';
+import { bondOf } from './bond-key.ts';
 import { foreignKeys, keys, meantKey } from './cni-keys.ts';
 import { quoted, shorten } from '../kernel/printable.ts';
 import { CniError, Code } from './errors.ts';
@@ -195,6 +196,22 @@ function deviceOf(
   return { kind: 'pf', pf: only?.pf ?? '' };
 }
 
+/** A bond has two devices of its own, for the kernel to drive. */
+function bondWish(
+  { bond, dpdk, rdma, ...others }: Values,
+  device: Device | undefined,
+  problems: Problems,
+): BondWish | undefined {
+  if (!bond) return undefined;
+  const refuse = (problem: string) => problems.add('bond', bond, problem);
+  const given = (['pf', 'devices'] as const).find((key) => others[key] !== undefined);
+  if (device || given)
+    refuse(`its two VFs come from its own "pfs" or "devices", and "${given ?? 'deviceID'}" is given as well`);
+  if (dpdk) refuse('a VF for a process ("dpdk") has no interface that a bond could be made of');
+  if (rdma) refuse('what uses an RDMA device ("rdma") goes past the bond');
+  return bondOf(bond, refuse);
+}
+
 /**
  * Understands the network configuration of a request and refuses what is wrong in it, before anything
  * is changed.
@@ -224,6 +241,7 @@ export function parseConfig(request: Request): NetConf {
   const device = deviceOf(values, runtimeConfig, wholePf, problems);
   if (wholePf && (chosenMac ?? values.vlan))
     problems.add('pfOnly', true, 'a PF that goes into a pod takes no MAC and no VLAN');
+  const bond = bondWish(values, device, problems);
   const asked = askedBy({ ...values, mac: chosenMac });
   if (wholePf && asked.dpdk) problems.add('pfOnly', true, '"dpdk" takes a VF');
   problems.throwIfAny();
@@ -234,6 +252,7 @@ export function parseConfig(request: Request): NetConf {
     cniVersion,
     network: config['name'] as string,
     device,
+    bond,
     podIfname: (podIfname as string | undefined) || request.attachment.ifname,
     pluginPath: request.attachment.cniPath,
     hasIpam: Boolean(values.ipam?.type),

@@ -33,7 +33,7 @@ export function ownerOf(claim: Claim): DeviceOwner {
     return { pod: undefined, ...whose, network: networkName, netns, ifname: undefined, by: 'sriov' };
   }
   const { pod, containerName, containerId, network } = owner;
-  const ifname = claim.version === 1 ? claim.podIfname : undefined;
+  const ifname = claim.version === 1 ? (claim.bond?.ifname ?? claim.podIfname) : undefined;
   return { pod, containerName, containerId, network, netns, ifname, by: 'sriov' };
 }
 

@@ -7,6 +7,7 @@ import { Code, CniError } from '../cni/errors.ts';
 import { ipamCallOf } from '../cni/ipam.ts';
 import { refusePfSettings } from '../attach/netdev-only.ts';
 import { makePlan, type Plan, refuseUnfit } from '../attach/plan.ts';
+import { type Wish, wishesOf } from '../attach/wish.ts';
 import { parseRequest, type Request } from '../cni/request.ts';
 import { formatResult } from '../cni/result.ts';
 import { readFile } from '../kernel/files.ts';
@@ -42,13 +43,19 @@ interface Refusal {
   readonly details?: string | undefined;
 }
 
-/** What an ADD of one plugin of a network would do here. */
-export interface Verdict {
-  readonly type: string;
-  readonly takes: Vf | undefined;
+/** What would be made of a device. */
+interface DeviceVerdict {
+  readonly takes: Vf;
   /** What would be programmed, and what is. */
   readonly sets: VfSettings;
   readonly is: VfSettings;
+}
+
+/** What an ADD of one plugin of a network would do here. */
+export interface Verdict {
+  readonly type: string;
+  /** One device, or the two of a bond. */
+  readonly devices: readonly DeviceVerdict[];
   readonly refused: readonly Refusal[];
   readonly notes: readonly string[];
 }
@@ -103,7 +110,7 @@ function judgeOther(config: Config, cniPath: string): Verdict {
         'The "bandwidth" plugin works on veth pairs and fails behind a VF: use "max_tx_rate", ' +
         'or "capabilities": {"bandwidth": true} of this plugin',
     });
-  return { type, takes: undefined, sets: {}, is: {}, refused, notes: [] };
+  return { type, devices: [], refused, notes: [] };
 }
 
 /** What an ADD would do, by the same functions that do it. */
@@ -124,9 +131,7 @@ export async function judge(
       return undefined;
     }
   };
-  let takes: Vf | undefined;
-  let sets: VfSettings = {};
-  let is: VfSettings = {};
+  const devices: DeviceVerdict[] = [];
   const quiet: Host = { ...host, log: new Log('panic') };
   const known = await attempt(() => {
     const request = requestOf(config, env);
@@ -142,20 +147,29 @@ export async function judge(
     await attempt(
       () => conf.hasIpam || formatResult({ interfaces: [], ips: [], routes: [], dns: {} }, conf.cniVersion),
     );
-    takes = await attempt(() => chooseDry(quiet, conf, getsDevice, notes));
-    if (takes) {
-      const vf = takes;
-      const plan = await attempt(() => makePlan(quiet, conf, vf));
-      if (plan) {
-        ({ settings: is, wanted: sets } = plan);
-        await attempt(() => {
-          refuseUnfit(quiet, conf, request.attachment.containerId, ipamType(config), vf, plan);
-        });
-        notes.push(...doubts(host, conf, vf, plan));
-      }
+    const planned: { vf: Vf; plan: Plan }[] = [];
+    for (const wish of wishesOf(conf)) {
+      const taken = planned.map(({ vf }) => vf.pci);
+      const vf = await attempt(() => chooseDry(quiet, wish, getsDevice, notes, taken));
+      if (!vf) continue;
+      const plan = await attempt(() => makePlan(quiet, wish, vf));
+      devices.push({ takes: vf, sets: plan?.wanted ?? {}, is: plan?.settings ?? {} });
+      if (!plan) continue;
+      await attempt(() => {
+        refuseUnfit(quiet, wish, request.attachment.containerId, ipamType(config), vf, plan);
+      });
+      notes.push(...doubts(host, wish, vf, plan));
+      planned.push({ vf, plan });
     }
+    await attempt(() => refuseIfBond(conf, planned));
+    if (!conf.hasIpam && planned.length > 0) notes.push('no "ipam": the interface gets no address');
   }
-  return { type: String(config['type']), takes, sets, is, refused, notes };
+  return { type: String(config['type']), devices, refused, notes };
+}
+
+/** What only a bond can be refused for. @throws NotUsable, Failure */
+async function refuseIfBond(conf: NetConf, devices: readonly { vf: Vf; plan: Plan }[]): Promise<void> {
+  if (conf.bond) (await import('../attach/bond.ts')).refusePair(conf, devices);
 }
 
 function requestOf(config: Config, env: Request['env']): Request {
@@ -166,7 +180,7 @@ function requestOf(config: Config, env: Request['env']): Request {
 /** What may go wrong, but need not. */
 function doubts(
   host: Host,
-  conf: NetConf,
+  wish: Wish,
   vf: Vf,
   { pf, settings: is, wanted: sets, userspace, rdma }: Plan,
 ): string[] {
@@ -186,18 +200,18 @@ function doubts(
       );
   if (userspace !== undefined && !hasDriver(host.sys, userspace))
     notes.push(`the driver ${userspace} is not loaded: an ADD calls modprobe`);
-  if (!conf.hasIpam) notes.push('no "ipam": the interface gets no address');
   return notes;
 }
 
 /** Chooses as an ADD would, but takes nothing. @throws CniError; NotUsable */
 async function chooseDry(
   host: Host,
-  conf: NetConf,
+  wish: Wish,
   getsDevice: boolean,
   notes: string[],
+  taken: readonly string[],
 ): Promise<Vf | undefined> {
-  const { device: asked } = conf;
+  const { device: asked } = wish;
   switch (asked?.kind) {
     case 'vf':
       findDevice(host.sys, asked.pci);
@@ -211,7 +225,7 @@ async function chooseDry(
       return pf;
     }
     case 'pool':
-      return pooled(host, asked.pool, conf, notes);
+      return pooled(host, asked.pool, wish, notes, taken);
     case undefined:
       if (getsDevice) {
         notes.push('Multus will add the device that the device plugin chooses: --device VF checks one');
@@ -248,10 +262,16 @@ function named(devices: readonly Device[], pci: string, notes: string[]): Vf {
  * The VF that a pool would give: a free one, else one whose claim is stale.
  * @throws CniError 11; NotUsable
  */
-async function pooled(host: Host, pool: Pool, conf: NetConf, notes: string[]): Promise<Vf> {
-  const { dpdk } = conf;
+async function pooled(
+  host: Host,
+  pool: Pool,
+  wish: Wish,
+  notes: string[],
+  taken: readonly string[],
+): Promise<Vf> {
+  const { dpdk } = wish;
   const all = candidates(host, pool);
-  refusePfSettings(conf, all);
+  refusePfSettings(wish, all);
   const devices = await survey(host);
   const stateOf = (vf: Vf) => devices.find((device) => device.vf.pci === vf.pci);
   const isClaimed = (vf: Vf) => stateOf(vf)?.claim !== undefined;
@@ -259,7 +279,11 @@ async function pooled(host: Host, pool: Pool, conf: NetConf, notes: string[]): P
   for (const vf of [...all.filter((vf) => !isClaimed(vf)), ...all.filter(isClaimed)]) {
     const device = stateOf(vf);
     const isTaken = ['attached', 'busy', 'held'].includes(device?.state ?? '');
-    const why = isTaken ? `${nickname(device?.owner)}: ${device?.why}` : await unfit(host, pool, dpdk, vf);
+    const why = taken.includes(vf.pci)
+      ? 'the bond has it already'
+      : isTaken
+        ? `${nickname(device?.owner)}: ${device?.why}`
+        : await unfit(host, pool, dpdk, vf);
     if (why !== undefined) {
       reasons.set(vf.pci, why);
       continue;
@@ -276,34 +300,36 @@ async function pooled(host: Host, pool: Pool, conf: NetConf, notes: string[]): P
   throw exhausted(host, pool, all, reasons);
 }
 
-function toJson({ type, takes, sets, is, refused, notes }: Verdict): object {
-  const vf = takes && {
+function toJson({ type, devices, refused, notes }: Verdict): object {
+  const [first = { takes: undefined, sets: {}, is: {} }, second] = devices.map(deviceToJson);
+  return { type, wouldWork: refused.length === 0, ...first, second, refused, notes };
+}
+
+function deviceToJson({ takes, sets, is }: DeviceVerdict): object {
+  const vf = {
     pci: takes.pci,
     index: standsAlone(takes) ? undefined : takes.index,
     pf: isNic(takes) ? undefined : { pci: takes.pf.pci, ifname: takes.pf.ifname },
     driver: takes.driver,
     netdev: takes.ifnames[0],
   };
-  return { type, wouldWork: refused.length === 0, takes: vf, sets, is, refused, notes };
+  return { takes: vf, sets, is };
 }
 
-function formatVerdict(
-  { type, takes, sets, is, refused, notes }: Verdict,
-  which: string,
-  style: Style,
-): string {
+function formatVerdict({ type, devices, refused, notes }: Verdict, which: string, style: Style): string {
   const rows: [string, string][] = [];
-  if (takes)
+  for (const { takes, sets, is } of devices) {
     rows.push([
       'takes',
       `${vfName(takes)}, driver ${takes.driver ?? 'none'}, netdev ${takes.ifnames[0] ?? 'none'}`,
     ]);
-  const programmed = changes(is, sets);
-  for (const key of Object.keys(programmed) as (keyof VfSettings)[])
-    rows.push([
-      'sets',
-      `${key} ${text(programmed[key])} (now ${is[key] === undefined ? 'unknown' : text(is[key])})`,
-    ]);
+    const programmed = changes(is, sets);
+    for (const key of Object.keys(programmed) as (keyof VfSettings)[])
+      rows.push([
+        'sets',
+        `${key} ${text(programmed[key])} (now ${is[key] === undefined ? 'unknown' : text(is[key])})`,
+      ]);
+  }
   for (const note of notes) rows.push(['note', note]);
   for (const { code, message, details } of refused)
     rows.push(['refused', `${message} (code ${code})${details === undefined ? '' : `\n${details}`}`]);

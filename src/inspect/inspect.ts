@@ -3,6 +3,7 @@ import { IFF_RUNNING, IFF_UP } from '../kernel/link.ts';
 import { Netns } from '../kernel/netns.ts';
 import { printable } from '../kernel/printable.ts';
 import type { Host } from '../vf/host.ts';
+import type { PodClaim } from '../vf/claims.ts';
 import { describeHolders } from '../vf/users.ts';
 import { devicePath, isNic, standsAlone, vfName } from '../vf/inventory.ts';
 import { formatIp } from '../vf/ip.ts';
@@ -84,6 +85,7 @@ export function formatDevice(device: Device, details: Details, style: Style, now
     ['container', containerOf(owner)],
     ['endpoint', owner?.endpointId],
     ['interface', owner?.ifname],
+    ['bond', claim?.version === 1 ? formatBond(claim) : undefined],
     ['network', owner?.network],
     [
       'namespace',
@@ -100,6 +102,11 @@ export function formatDevice(device: Device, details: Details, style: Style, now
   );
   const title = paint(style, 'bold', isPf ? `PF ${vf.pf.ifname ?? ''} (${vf.pci})` : vfName(vf));
   return `${title}\n${lines.join('')}${standsAlone(vf) ? '' : formatSettings(device, style)}`;
+}
+
+/** "net1, together with 0000:02:10.0" */
+function formatBond({ bond }: PodClaim): string | undefined {
+  return bond && `${bond.ifname}, together with ${bond.other}`;
 }
 
 /** What a NIC's netdev will be again: all that is restored of it. */

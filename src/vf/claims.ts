@@ -109,6 +109,8 @@ export const podClaimSchema = z.object({
   owner: podOwner,
   /** Name of the netdev in the pod: the attachment's ifname, unless the network has its own. */
   podIfname: z.string(),
+  /** It is one of the two slaves of a bond in the pod: the bond's name there, and the other one. Each of the two has a claim. */
+  bond: z.optional(z.object({ ifname: z.string(), other: z.string() })),
   /** The device-info file that was made. */
   deviceInfoFile: z.optional(z.string()),
   /** The call that made it, for the IPAM plugin's DEL: a later stdin may be stripped, and recovery has none. */

@@ -4,7 +4,8 @@ import { flagsOf, type Modes } from './modes.ts';
 
 /**
  * The name that a netdev has on the host while it is lent: Docker moves it without renaming it first, so that it must be nobody's in any
- * container. "v0110_0" for 0000:01:10.0, with the PCI domain before that where it is another one.
+ * container. "v0110_0" for 0000:01:10.0, with the PCI domain before that where it is another one. A slave of a bond has it, too: however long
+ * the names of two bonds in a pod are, none of their slaves are called the same.
  */
 export function lentName(pci: string): string {
   const [domain = '', bus = '', slot = ''] = pci.split(':');

@@ -100,6 +100,7 @@ export function checkMtu(link: Link, mtu: number): void {
 /**
  * Moves the netdev into the pod under its new name, sets the MTU and brings it up, in one message. The message is not atomic: when the
  * kernel refuses the name or the MTU, the link can be in the pod already, under its host name.
+ * @param master the pod's bond that it becomes a slave of: that brings it up
  */
 export async function moveIntoPod(
   host: Host,
@@ -108,14 +109,17 @@ export async function moveIntoPod(
   link: Link,
   ifname: string,
   { mtu, modes }: { readonly mtu: number | undefined; readonly modes?: Modes | undefined },
+  master?: number,
 ): Promise<Link> {
   const { setFlags, clearFlags } = flagsOf(modes);
+  const up =
+    master === undefined ? { setFlags: IFF_UP | setFlags, clearFlags } : { clearFlags: IFF_UP | clearFlags };
   await setLink(host.netns.rtnl, `move ${link.ifname} into the pod as ${ifname}`, link.ifindex, {
     netnsFd: pod.fd,
     ifname,
     mtu: mtu === link.mtu ? undefined : mtu,
-    setFlags: IFF_UP | setFlags,
-    clearFlags,
+    master,
+    ...up,
   });
   const inPod = await getLinkByName(pod.rtnl, ifname);
   if (!inPod)

@@ -260,10 +260,10 @@ describe('sriov check', () => {
     s.claim(0, 'attached', '/run/netns/sriov-test-none');
     const files = () => readdirSync(s.state.root, { recursive: true }).sort();
     const before = files();
-    expect((await judge(s.host, { ...base, pf: 'ens1' }, env, false)).takes?.index).toBe(1);
+    expect((await judge(s.host, { ...base, pf: 'ens1' }, env, false)).devices[0]?.takes.index).toBe(1);
     s.netns.ip('address', 'add', '192.0.2.1/24', 'dev', 'ens1v1');
     const verdict = await judge(s.host, { ...base, pf: 'ens1' }, env, false);
-    expect(verdict.takes?.index).toBe(0);
+    expect(verdict.devices[0]?.takes.index).toBe(0);
     expect(verdict.notes.join()).toContain('would first be given back');
     expect(files()).toEqual(before);
   });
