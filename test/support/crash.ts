@@ -37,7 +37,15 @@ export const commonOfNic = {
   ipam: hostLocal('10.1.0.0/24'),
 };
 
-type Config = (typeof common | typeof commonOfNic) & { dpdk?: true; rdma?: true };
+/** Two VFs of one PF as a bond: it has no `deviceID`, and one MAC cannot be both's. */
+const commonOfBond = {
+  ...common,
+  deviceID: undefined,
+  mac: undefined,
+  bond: { devices: [vfPci(0, 1), vfPci(0, 0)] },
+};
+
+type Config = (typeof common | typeof commonOfNic | typeof commonOfBond) & { dpdk?: true; rdma?: true };
 
 /** How a call ended. */
 interface Ended {
@@ -71,7 +79,7 @@ export async function mustEnd(call: Promise<Ended>): Promise<void> {
 export function cniDoor(config: Config): Door {
   return {
     hasIpam: true,
-    device: config.deviceID,
+    ...(config.deviceID ? { device: config.deviceID } : {}),
     attach: (node, pod, wrapper) => node.cni('ADD', pod, config, undefined, wrapper),
     detach: (node, pod, wrapper) => node.cni('DEL', pod, config, undefined, wrapper),
     recoveries: {
@@ -90,6 +98,9 @@ export function cniDoor(config: Config): Door {
     },
   };
 }
+
+/** CNI's door with a bond. */
+export const bondDoor: Door = cniDoor(commonOfBond);
 
 /**
  * System calls by which the plugin changes something: messages to the kernel, files of ours, of procfs and sysfs, programs, namespaces,

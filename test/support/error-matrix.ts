@@ -25,7 +25,9 @@ export interface Lane {
   readonly card: number;
   readonly pod: string;
   readonly network: string;
-  readonly config: Record<string, unknown> & { readonly deviceID: string; readonly dpdk?: true };
+  /** PCI addresses of what the network takes: one, or two for a bond. */
+  readonly devices: readonly string[];
+  readonly config: Record<string, unknown> & { readonly dpdk?: true };
   /** Makes something of an attachment differ from what was asked for. */
   readonly spoil: (node: TestNode) => Promise<unknown>;
 }
@@ -41,6 +43,7 @@ export function makeLane(card: number, extra: Extra = {}): Lane {
     card,
     pod: `p${card}`,
     network: `net${card}`,
+    devices: [vfPci(card, 0)],
     spoil: async (node) => {
       const pf = await node.sh(`ls /sys/bus/pci/devices/${pfPci(card)}/net`);
       await node.sh(`ip link set ${pf} vf 0 vlan 99`);
@@ -62,6 +65,14 @@ export function makeLane(card: number, extra: Extra = {}): Lane {
   };
 }
 
+/** A lane with two VFs of a card as a bond, which cannot have one MAC. */
+export function makeBondLane(card: number): Lane {
+  const lane = makeLane(card);
+  const devices = [vfPci(card, 0), vfPci(card, 1)];
+  const config = { ...lane.config, deviceID: undefined, mac: undefined, bond: { devices } };
+  return { ...lane, devices, config };
+}
+
 /** A lane of a NIC that stands in the place of a card: no PF, and what its netdev can have. */
 export function makeNicLane(card: number): Lane {
   const pod = `p${card}`;
@@ -70,6 +81,7 @@ export function makeNicLane(card: number): Lane {
     card,
     pod,
     network,
+    devices: [pfPci(card)],
     spoil: (node) => node.sh(`ip -n ${pod} link set net1 mtu 1300`),
     config: {
       cniVersion: '1.0.0',
@@ -117,9 +129,10 @@ class LaneView {
 
   /** Whether a record says that something of ours is still to be undone. */
   async isRecorded(): Promise<boolean> {
-    const pci = this.lane.config.deviceID;
+    const pcis = this.lane.devices.join('|');
     return (
-      (await this.node.sh(`ls /var/lib/cni/sriov/*/ 2> /dev/null | grep -c '${pci}.*json$' || true`)) !== '0'
+      (await this.node.sh(`ls /var/lib/cni/sriov/*/ 2> /dev/null | grep -cE '(${pcis}).*json$' || true`)) !==
+      '0'
     );
   }
 }
@@ -373,7 +386,8 @@ export class ErrorLane {
     await this.#makePod();
     const { code } = await this.#node.cni('DEL', this.#lane.pod, this.#lane.config);
     if (code !== 0 || (await this.#leftBehind()))
-      await this.#node.machine.run(`/opt/cni/bin/sriov release ${this.#lane.config.deviceID} --force
+      await this.#node.machine.run(`
+        for vf in ${this.#lane.devices.join(' ')}; do /opt/cni/bin/sriov release $vf --force; done
         ip netns del ${this.#lane.pod}; sleep 1; rm -f /var/lib/cni/networks/${this.#lane.network}/10.*`);
     await this.#makePod();
     const left = await this.#leftBehind();
@@ -443,6 +457,8 @@ interface Special {
   readonly prepare?: (node: TestNode) => Promise<void>;
   /** Which calls `make test` takes, and how many per command: all others are taken in the matrices of other kinds. */
   readonly focus?: { readonly calls: RegExp; readonly sampled: Readonly<Record<string, number>> };
+  /** VFs of each card. */
+  readonly vfs?: number;
 }
 
 /**
@@ -453,21 +469,24 @@ interface Special {
 export function describeErrors(
   kind: string,
   laneOn: (card: number) => Lane = makeLane,
-  { prepare, focus, ...more }: LabOptions & Special = { pfs: laneCount },
+  { prepare, focus, vfs = 1, ...more }: LabOptions & Special = { pfs: laneCount },
 ): void {
   let node: TestNode;
   let lanes: ErrorLane[];
   let pristine: unknown;
 
   beforeAll(async () => {
-    node = await TestNode.start({ ...more, vfs: 1 });
+    node = await TestNode.start({ ...more, vfs });
     await prepare?.(node);
     await node.sh('modprobe vfio-pci');
     const made = Array.from({ length: laneCount }, (_, card) => laneOn(card));
     lanes = made.map((lane) => new ErrorLane(node, lane));
     // The kernel gives a reloaded driver's netdev the first free "eth": no name of ours may be one.
-    for (const { card, config } of made)
-      await node.sh(`ip link set $(ls /sys/bus/pci/devices/${config.deviceID}/net) name vf${card}`);
+    for (const { card, devices } of made)
+      for (const [i, pci] of devices.entries())
+        await node.sh(
+          `ip link set $(ls /sys/bus/pci/devices/${pci}/net) name vf${card}${i > 0 ? `n${i}` : ''}`,
+        );
     await Promise.all(lanes.map((lane) => lane.learn()));
     pristine = await node.state();
   }, 900_000);
