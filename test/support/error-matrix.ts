@@ -115,11 +115,12 @@ class LaneView {
     };
   }
 
-  /** Both sides of an attachment, without the address, of which each ADD gets the next one. */
+  /** Both sides of an attachment, without the address, of which each ADD gets the next one, and a bond's MAC: which link comes first is chance. */
   async attached(): Promise<unknown> {
     const inPod = await this.node.sh(`
       ip netns list | grep -qw ${this.lane.pod} || exit 0
-      ip -n ${this.lane.pod} -j -d addr show | jq -c '.[] | {ifname, address, mtu, up: (.flags | index("UP") != null),
+      ip -n ${this.lane.pod} -j -d addr show | jq -c '.[] | {ifname, mtu, up: (.flags | index("UP") != null),
+        address: (if .linkinfo.info_kind == "bond" then "of its active slave" else .address end),
         addresses: [.addr_info[] | select(.scope != "link") | {local, prefixlen, scope}]}'
       ip -n ${this.lane.pod} route show | sort
       ip netns exec ${this.lane.pod} rdma -j dev | jq -c '[.[].ifname]'`);
