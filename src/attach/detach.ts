@@ -1,4 +1,4 @@
-import { type Claim, findClaims, isOf, readClaim } from '../vf/claims.ts';
+import { type Claim, findClaims, isOf, readClaim, sweepUnfinished } from '../vf/claims.ts';
 import { lockVf } from '../vf/vf-lock.ts';
 import type { FileLock } from '../kernel/files.ts';
 import type { Host } from '../vf/host.ts';
@@ -50,5 +50,8 @@ export async function detach(
   const [first, ...others] = failures;
   for (const other of others) host.log.error('also not undone', { error: messageOf(other) });
   if (first) throw first;
-  return claims.length > 0 || made !== undefined || leases.length > 0;
+  if (claims.length > 0 || made !== undefined || leases.length > 0) return true;
+  // Its ADD may have been killed while it wrote the claim.
+  sweepUnfinished(host);
+  return false;
 }
