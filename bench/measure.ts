@@ -15,6 +15,8 @@ export interface Run {
   readonly wallMs: number;
   readonly cpuMs: number;
   readonly peakMiB: number;
+  /** Pages that the kernel had to provide, none of them from the disk. */
+  readonly faults: number;
   readonly exitCode: number;
 }
 
@@ -60,11 +62,12 @@ export function buildMeasure(): string {
 export function parseRuns(output: string): Map<string, Run[]> {
   const runs = new Map<string, Run[]>();
   for (const line of output.trim().split('\n')) {
-    const [name = '', wall, cpu, peak, , exitCode] = line.split('\t');
+    const [name = '', wall, cpu, peak, faults, exitCode] = line.split('\t');
     const run = {
       wallMs: Number(wall) / 1e3,
       cpuMs: Number(cpu) / 1e3,
       peakMiB: Number(peak) / 1024,
+      faults: Number(faults),
       exitCode: Number(exitCode),
     };
     runs.set(name, [...(runs.get(name) ?? []), run]);

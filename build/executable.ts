@@ -1,6 +1,8 @@
 /**
  * Makes a static executable of a bundled script: engine, host, addon and the heap after the script has been loaded. It is linked twice:
- * the first one, whose heap is empty, loads the script and writes its heap to a file; the second has that file where the heap was.
+ * the first one, whose heap is empty, loads the script and writes its heap to a file; the second has that file where the heap was. The
+ * first one runs twice, too: in a rehearsal it tells which blocks of the heap remain and which of them a start writes to, so that they can
+ * be laid together.
  */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -56,6 +58,15 @@ function run(toolchain: Toolchain, executable: string, args: readonly string[], 
   return stdout;
 }
 
+const keptBlockSize = 8;
+
+/** As host.c has them. */
+function ingredients(kept: Buffer, bytecode: Buffer): Buffer {
+  const count = Buffer.alloc(8);
+  count.writeBigUInt64LE(BigInt(kept.length / keptBlockSize));
+  return Buffer.concat([count, kept, bytecode]);
+}
+
 /** Symbols that depend on the size of the heap, and arm64's marks of where data is. */
 const ofTheHeap = / (arena_start|arena_end|_end|__end__|\$[dx])$/;
 
@@ -83,7 +94,10 @@ export async function makeExecutable({ arch, script, addon, workFolder }: Progra
       engine(`${engineFolder}/quickjs-ng.c`),
       ...['libregexp', 'libunicode', 'dtoa'].map((name) => engine(`${sources.quickjs}/${name}.c`)),
     ]),
-    Promise.all([...['host', 'napi', 'arena'].map((name) => ours(`${engineFolder}/${name}.c`)), ours(addon)]),
+    Promise.all([
+      ...['host', 'napi', 'arena', 'rehearsal'].map((name) => ours(`${engineFolder}/${name}.c`)),
+      ours(addon),
+    ]),
     ours(resolve('build/bytecode.c')),
   ]);
 
@@ -97,7 +111,9 @@ export async function makeExecutable({ arch, script, addon, workFolder }: Progra
     await toolchain.link(made(name), [...hostObjects, ...engineObjects, arena], linkFlags);
   };
   await link('first', []);
-  writeFileSync(made('heap'), run(toolchain, made('first'), [], bytecode));
+  const first = (kept: Buffer) => run(toolchain, made('first'), [], ingredients(kept, bytecode));
+  const rehearsed = first(Buffer.alloc(0));
+  writeFileSync(made('heap'), first(rehearsed));
   await link('second', [`-DSNAPSHOT="${made('heap')}"`]);
   await checkAddresses(toolchain, made('first'), made('second'));
   await toolchain.strip(made('second'), made('executable'));

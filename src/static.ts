@@ -1,6 +1,8 @@
 /** The program on the second engine: what dist/sriov-static has loaded when it starts. */
 import { runTimers } from './engine/globals.ts';
 import { end, run } from './main.ts';
+import { pretend } from './rehearsal/pretended-node.ts';
+import { rehearse } from './rehearsal/rehearsal.ts';
 import { warmUp } from './warm-up.ts';
 import './attach/bond.ts';
 import './attach/rdma-plan.ts';
@@ -33,7 +35,7 @@ import './podman/teardown.ts';
 import './rdma/rdma-device.ts';
 import './rdma/rdma-move.ts';
 
-export { runTimers };
+export { pretend, rehearse, runTimers };
 
 warmUp();
 /** Nothing is left to be loaded. */

@@ -13,7 +13,7 @@ import { type PodClaim, parseClaim } from './vf/claims.ts';
 const mac = '02:00:00:00:00:01';
 const deviceID = '0000:01:10.0';
 
-const config = {
+export const config = {
   ...{ cniVersion: '1.0.0', name: 'net', type: 'sriov', deviceID, devices: [deviceID] },
   ...{ vlan: 100, vlanQoS: 3, vlanProto: '802.1q', mac, spoofchk: 'on', trust: 'on', link_state: 'auto' },
   ...{
@@ -32,7 +32,7 @@ const config = {
   args: { cni: { mac } },
 };
 
-const variables = {
+export const variables = {
   CNI_CONTAINERID: 'c',
   CNI_NETNS: '/run/netns/c',
   CNI_IFNAME: 'net1',
@@ -40,7 +40,7 @@ const variables = {
   CNI_PATH: '/opt/cni/bin',
 };
 
-const result = {
+export const result = {
   cniVersion: '1.0.0',
   interfaces: [{ name: 'net1', mac, mtu: 1500, sandbox: '/run/netns/c', pciID: deviceID }],
   ips: [

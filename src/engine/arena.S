@@ -1,5 +1,5 @@
 /*
- * The region of arena.h. In the first link it is empty and large, in the second it is the snapshot and what a run may need.
+ * The region of arena.h. In the first link it is empty and as large as a rehearsal needs, in the second it is the snapshot and what a run may need.
  */
 #ifdef SNAPSHOT
         .section snapshot, "aw", %progbits
@@ -11,6 +11,6 @@
 #else
         .section snapshot, "aw", %nobits
         .balign 4096
-        .skip 32 << 20
+        .skip 256 << 20
 #endif
         .section .note.GNU-stack, "", %progbits

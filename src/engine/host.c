@@ -22,6 +22,7 @@
 #include "arena.h"
 #include "napi.h"
 #include "quickjs-ng.h"
+#include "rehearsal.h"
 
 /* Exit codes as Node has them. */
 enum { EXIT_UNCAUGHT = 1, EXIT_UNSETTLED = 13 };
@@ -189,6 +190,7 @@ static JSValue environment(JSContext *ctx, char **envp) {
 }
 
 static int start(char **argv, char **envp) {
+  arena_open();
   JSContext *ctx = arena_root()->ctx;
   JSRuntime *rt = JS_GetRuntime(ctx);
   JS_UpdateStackTop(rt);
@@ -230,22 +232,6 @@ static JSContext *new_context(JSRuntime *rt) {
   return ctx;
 }
 
-/* After a garbage collection the heap is full of small holes, and every new object would go into one of them: each start
- * would get private copies of all those pages. So they are filled, size by size, until the engine asks for more. */
-static void fill_holes(JSRuntime *rt) {
-  for (size_t size = 8; size <= 512; size += 8) {
-    for (;;) {
-      size_t before = arena_blocks_taken();
-      void *filler = js_malloc_rt(rt, size);
-      if (filler == NULL) return;
-      memset(filler, 0, js_malloc_usable_size_rt(rt, filler));
-      if (arena_blocks_taken() == before) continue;
-      js_free_rt(rt, filler);
-      break;
-    }
-  }
-}
-
 static uint8_t *read_all(int fd, size_t *size) {
   uint8_t *bytes = NULL;
   size_t capacity = 0;
@@ -259,27 +245,57 @@ static uint8_t *read_all(int fd, size_t *size) {
   return count < 0 ? NULL : bytes;
 }
 
-/* stdin: the bytecode of a script that leaves `entry` behind, with main, runTimers and the promise `ready`; stdout: the
- * snapshot. */
+/* Loads a script that leaves `entry` behind, and returns that. It has main and runTimers (arena.h), the promise `ready`; and
+ * for the rehearsal () => a promise of 0, and pretend (name, ...args) => what a function of the addon returns there. */
+static JSValue load(JSContext *ctx, const uint8_t *bytecode, size_t size) {
+  JSValue global = JS_GetGlobalObject(ctx);
+  JS_SetPropertyStr(ctx, global, "addon", checked(ctx, napi_load(ctx)));
+  JS_SetPropertyStr(ctx, global, "monotonicMs", JS_NewCFunction(ctx, monotonic_ms, "monotonicMs", 0));
+  JS_SetPropertyStr(ctx, global, "utf8", JS_NewCFunction(ctx, utf8, "utf8", 1));
+  napi_seal();
+  JSValue script = checked(ctx, JS_ReadObject(ctx, bytecode, size, JS_READ_OBJ_BYTECODE));
+  JS_FreeValue(ctx, checked(ctx, JS_EvalFunction(ctx, script)));
+  JSValue entry = checked(ctx, JS_GetPropertyStr(ctx, global, "entry"));
+  JS_FreeValue(ctx, global);
+  return entry;
+}
+
+static int rehearse(JSContext *ctx, JSValueConst entry) {
+  JSValue function = checked(ctx, JS_GetPropertyStr(ctx, entry, "rehearse"));
+  napi_pretend(checked(ctx, JS_GetPropertyStr(ctx, entry, "pretend")));
+  if (!rehearsal_watch()) return EXIT_UNCAUGHT;
+  JSValue promise = checked(ctx, JS_Call(ctx, function, JS_UNDEFINED, 0, NULL));
+  int code = run_until_settled(ctx, promise, arena_root()->run_timers);
+  return code == 0 && !rehearsal_write(1) ? EXIT_UNCAUGHT : code;
+}
+
+/* What is on stdin: the number of blocks that a rehearsal found (0: it is this one), these, and bytecode. */
+struct ingredients {
+  uint64_t kept_count;
+  struct kept_block kept[];
+};
+
+/* stdout: of a rehearsal the blocks, otherwise the snapshot. */
 static int make_snapshot(void) {
   size_t size;
-  uint8_t *bytecode = read_all(0, &size);
+  const struct ingredients *given = (const struct ingredients *)read_all(0, &size);
+  if (given == NULL || size < sizeof *given || given->kept_count > (size - sizeof *given) / sizeof *given->kept) {
+    tell("engine: cannot read the bytecode\n");
+    return EXIT_UNCAUGHT;
+  }
+  bool is_rehearsal = given->kept_count == 0;
+  if (is_rehearsal) arena_spread();
+  else arena_gather(given->kept, given->kept_count);
   JSRuntime *rt = JS_NewRuntime2(&arena_functions, NULL);
   JSContext *ctx = rt ? new_context(rt) : NULL;
-  if (bytecode == NULL || ctx == NULL) {
+  if (ctx == NULL) {
     tell("engine: cannot start\n");
     return EXIT_UNCAUGHT;
   }
   JS_SetHostPromiseRejectionTracker(rt, on_rejection, NULL);
   JS_SetMaxStackSize(rt, usable_stack());
-  JSValue global = JS_GetGlobalObject(ctx);
-  JS_SetPropertyStr(ctx, global, "addon", checked(ctx, napi_load(ctx)));
-  JS_SetPropertyStr(ctx, global, "monotonicMs", JS_NewCFunction(ctx, monotonic_ms, "monotonicMs", 0));
-  JS_SetPropertyStr(ctx, global, "utf8", JS_NewCFunction(ctx, utf8, "utf8", 1));
-  napi_seal(true);
-  JSValue script = checked(ctx, JS_ReadObject(ctx, bytecode, size, JS_READ_OBJ_BYTECODE));
-  JS_FreeValue(ctx, checked(ctx, JS_EvalFunction(ctx, script)));
-  JSValue entry = checked(ctx, JS_GetPropertyStr(ctx, global, "entry"));
+  const uint8_t *bytecode = (const uint8_t *)(given->kept + given->kept_count);
+  JSValue entry = load(ctx, bytecode, (const uint8_t *)given + size - bytecode);
   arena_root()->ctx = ctx;
   arena_root()->main = checked(ctx, JS_GetPropertyStr(ctx, entry, "main"));
   arena_root()->run_timers = checked(ctx, JS_GetPropertyStr(ctx, entry, "runTimers"));
@@ -287,12 +303,11 @@ static int make_snapshot(void) {
   int code = run_until_settled(ctx, ready, arena_root()->run_timers);
   if (code != 0) return code;
   JS_FreeValue(ctx, ready);
-  JS_FreeValue(ctx, entry);
-  JS_FreeValue(ctx, global);
   JS_RunGC(rt);
   JS_SetMemoryLimit(rt, memory_limit);
   JS_SetGCThreshold(rt, garbage_limit);
-  fill_holes(rt);
+  if (is_rehearsal) return rehearse(ctx, entry);
+  JS_FreeValue(ctx, entry);
   engine_forget_stack(rt);
   if (arena_write(1)) return 0;
   tell("engine: cannot write the snapshot, or it is too large\n");

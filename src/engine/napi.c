@@ -20,7 +20,8 @@ struct napi_env__ {
 };
 
 static struct napi_env__ the_env;
-static bool sealed;
+static enum { RUN, THROW, PRETEND } functions_do;
+static JSValue pretend;
 
 /* The addon goes on after a call that failed, so a value that could not be made is undefined. */
 static JSValueConst value_of(napi_env env, napi_value handle) {
@@ -52,20 +53,34 @@ static napi_status keep(napi_env env, JSValue value, napi_value *handle) {
 
 /* Functions */
 
+enum { MAX_ARGS = 8 };
+
 struct napi_callback_info__ {
   JSValueConst this_value;
   int argc;
   JSValueConst *argv;
 };
 
-static JSValue call(JSContext *ctx, JSValueConst this_value, int argc, JSValueConst *argv, int magic, void *callback) {
+static JSValue call_pretended(JSContext *ctx, const char *name, int argc, JSValueConst *argv) {
+  JSValueConst args[1 + MAX_ARGS];
+  JSValue text = JS_NewString(ctx, name);
+  args[0] = text;
+  for (int i = 0; i < argc && i < MAX_ARGS; i++) args[1 + i] = argv[i];
+  JSValue result = JS_Call(ctx, pretend, JS_UNDEFINED, 1 + (argc < MAX_ARGS ? argc : MAX_ARGS), args);
+  JS_FreeValue(ctx, text);
+  return result;
+}
+
+static JSValue call(JSContext *ctx, JSValueConst this_value, int argc, JSValueConst *argv, int magic, void *opaque) {
   (void)magic;
-  if (sealed) return JS_ThrowInternalError(ctx, "a system call while the snapshot is made");
+  const napi_property_descriptor *function = opaque;
+  if (functions_do == THROW) return JS_ThrowInternalError(ctx, "a system call while the snapshot is made");
+  if (functions_do == PRETEND) return call_pretended(ctx, function->utf8name, argc, argv);
   napi_env env = &the_env;
   env->ctx = ctx;
   size_t before = env->count;
   struct napi_callback_info__ info = {this_value, argc, argv};
-  napi_value returned = ((napi_callback)callback)(env, &info);
+  napi_value returned = function->method(env, &info);
   JSValue result = JS_HasException(ctx) ? JS_EXCEPTION : JS_DupValue(ctx, value_of(env, returned));
   drop_to(env, before);
   return result;
@@ -88,7 +103,7 @@ napi_status napi_define_properties(napi_env env, napi_value object, size_t count
   for (size_t i = 0; i < count; i++) {
     const napi_property_descriptor *property = &properties[i];
     JSValue value = property->method
-                        ? JS_NewCClosure(env->ctx, call, property->utf8name, NULL, 0, 0, (void *)property->method)
+                        ? JS_NewCClosure(env->ctx, call, property->utf8name, NULL, 0, 0, (void *)property)
                         : JS_DupValue(env->ctx, value_of(env, property->value));
     if (JS_DefinePropertyValueStr(env->ctx, value_of(env, object), property->utf8name, value, JS_PROP_C_W_E) < 0)
       return napi_pending_exception;
@@ -109,7 +124,12 @@ JSValue napi_load(JSContext *ctx) {
   return value;
 }
 
-void napi_seal(bool is_sealed) { sealed = is_sealed; }
+void napi_seal(void) { functions_do = THROW; }
+
+void napi_pretend(JSValue function) {
+  functions_do = PRETEND;
+  pretend = function;
+}
 
 /* Text */
 

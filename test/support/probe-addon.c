@@ -158,7 +158,7 @@ static napi_value signals(napi_env env, napi_callback_info info) {
 
 static napi_value init(napi_env env, napi_value exports) {
 #define FUNCTION(name) {#name, NULL, name, NULL, NULL, NULL, napi_enumerable, NULL}
-  const napi_property_descriptor functions[] = {
+  static const napi_property_descriptor functions[] = {
       FUNCTION(utf8), FUNCTION(text), FUNCTION(cut),    FUNCTION(half),
       FUNCTION(pair), FUNCTION(many), FUNCTION(refuse), FUNCTION(print),
       FUNCTION(nextFd), FUNCTION(signals),

@@ -917,7 +917,7 @@ static napi_value js_exit(napi_env env, napi_callback_info info) {
 #define FUNCTION(name, fn) {name, NULL, fn, NULL, NULL, NULL, napi_enumerable, NULL}
 
 static napi_value init(napi_env env, napi_value exports) {
-  const napi_property_descriptor functions[] = {
+  static const napi_property_descriptor functions[] = {
       FUNCTION("open", js_open),
       FUNCTION("close", js_close),
       FUNCTION("readText", js_read_text),
