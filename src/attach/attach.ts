@@ -64,7 +64,7 @@ export async function attach<A extends IpConfig>(
     const link = bond ? await bonding?.startBond(pod, bond, wish, slaves) : given[0]?.link;
     if (link) prepareLink(pod, link.ifname, wish.routersGive);
     phases.end('device');
-    const addresses = pending?.result();
+    const addresses = await pending?.result();
     phases.end('ipam');
     const { vf, plan } = first.device;
     if (link && addresses) await configureAddresses(host, pod, vf, link, addresses);

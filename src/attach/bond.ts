@@ -41,7 +41,7 @@ export async function takeBoth(
     for (const { one } of wishes.sort((a, b) => (a.pci < b.pci ? -1 : 1)))
       taken.push(await takeDevice(host, one, asker, ipam, caller, phases));
     refusePair(wish, taken);
-    loadBonding(host);
+    await loadBonding(host);
   } catch (error) {
     giveUp();
     throw error;
@@ -75,10 +75,10 @@ export function refusePair({ settings }: Wish, devices: readonly Pick<Taken, 'vf
 }
 
 /** Loads the kernel's driver, which by default makes a bond0 for the host when it is loaded. @throws NotUsable */
-function loadBonding({ sys }: Host): void {
+async function loadBonding({ sys }: Host): Promise<void> {
   const isThere = () => sys.exists('class/net/bonding_masters') || sys.exists('module/bonding');
   if (isThere()) return;
-  const why = modprobe('bonding', 'max_bonds=0');
+  const why = await modprobe('bonding', 'max_bonds=0');
   if (!isThere())
     throw new NotUsable(`Cannot bond two devices: this kernel has no driver "bonding" (${why})`);
 }

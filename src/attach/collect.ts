@@ -81,8 +81,8 @@ export async function collectAll(
     const { name, claim } = lease;
     if (selection.network !== undefined && selection.network !== claim.owner.network) continue;
     const one = { what: name, owner: ownerName(claim), why: lease.lastError ?? 'its address was not freed' };
-    await tried(name, () => {
-      const notFreed = isDryRun ? undefined : freeLease(host, lease, caller);
+    await tried(name, async () => {
+      const notFreed = isDryRun ? undefined : await freeLease(host, lease, caller);
       return notFreed ? { ...one, outcome: 'failed', why: notFreed.message } : { ...one, outcome: 'freed' };
     });
   }

@@ -44,7 +44,7 @@ export async function detach(
   }
   if (made) await tried(made.pci, (lock) => releaseGoAttachment(host, made, lock, caller));
   for (const lease of leases) {
-    const notFreed = freeLease(host, lease, caller);
+    const notFreed = await freeLease(host, lease, caller);
     if (notFreed && !isHopeless(lease, caller)) failures.push(notFreed);
   }
   const [first, ...others] = failures;

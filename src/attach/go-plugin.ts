@@ -90,9 +90,9 @@ async function restore(
 }
 
 /** Only the address of an attachment whose VF is somebody else's by now. */
-function freeOnly(host: Host, claim: PodClaim, caller: Caller): Failure | undefined {
+async function freeOnly(host: Host, claim: PodClaim, caller: Caller): Promise<Failure | undefined> {
   try {
-    freeAddress(host, claim, caller);
+    await freeAddress(host, claim, caller);
     return undefined;
   } catch (error) {
     const notFreed = new Failure('incomplete', `Address not freed: ${messageOf(error)}`, undefined, {

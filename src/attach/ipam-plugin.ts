@@ -4,12 +4,12 @@ import { parseJson } from '../kernel/json.ts';
 import {
   type Child,
   findProgram,
-  finish,
   give,
   pipeBytes,
   start,
   startWaiting,
   type WaitingChild,
+  whenFinished,
 } from '../kernel/process.ts';
 import type { PodClaim } from '../vf/claims.ts';
 import { Failure, IpamRefused } from './failure.ts';
@@ -155,8 +155,8 @@ const errorSchema = z.lazy(() =>
 );
 
 /** Waits for the IPAM plugin and returns its output. @throws Failure `IPAM failed`, IpamRefused with the plugin's own code and text */
-export function finishIpam(command: IpamCommand, { plugin }: IpamCall, child: Child): string {
-  const ended = finish(child);
+export async function finishIpam(command: IpamCommand, { plugin }: IpamCall, child: Child): Promise<string> {
+  const ended = await whenFinished(child);
   if (ended?.code === 0) return ended.stdout;
   const own = errorSchema.safeParse(parseObject(ended?.stdout ?? ''));
   const action = `IPAM plugin "${plugin}" failed at ${command}`;
@@ -183,6 +183,6 @@ export function parseObject(text: string): Record<string, unknown> | undefined {
 }
 
 /** Runs the IPAM plugin where nothing is done beside it. @throws Failure; IpamRefused with the plugin's own code and text */
-export function runIpam(command: IpamCommand, call: IpamCall, lock?: FileLock): void {
-  finishIpam(command, call, startIpam(command, call, lock));
+export async function runIpam(command: IpamCommand, call: IpamCall, lock?: FileLock): Promise<void> {
+  await finishIpam(command, call, startIpam(command, call, lock));
 }

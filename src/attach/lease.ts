@@ -156,7 +156,7 @@ export function dropLease(host: Host, { name }: Lease): void {
  * Tries once more to free a lease's address, with what the caller knows where it says more than what was saved.
  * @returns why it could not be freed; the lease then stays
  */
-export function freeLease(host: Host, lease: Lease, caller: Caller): Failure | undefined {
+export async function freeLease(host: Host, lease: Lease, caller: Caller): Promise<Failure | undefined> {
   const { containerId, ifname } = lease.claim.owner;
   // The IPAM plugin frees by container and interface: an attachment of the same name that lives would lose its address.
   if (findClaims(host, containerId, ifname).length > 0)
@@ -164,7 +164,7 @@ export function freeLease(host: Host, lease: Lease, caller: Caller): Failure | u
   const request = fuller(lease.claim.request, caller.request);
   const claim = { ...lease.claim, request };
   try {
-    freeAddress(host, claim, caller);
+    await freeAddress(host, claim, caller);
     dropLease(host, lease);
     return undefined;
   } catch (error) {
@@ -190,10 +190,10 @@ export function isHopeless(
 }
 
 /** The IPAM plugin's DEL with the configuration of the ADD, where nothing is done beside it. @throws Failure; IpamRefused */
-export function freeAddress(host: Host, claim: PodClaim, caller: Caller): void {
+export async function freeAddress(host: Host, claim: PodClaim, caller: Caller): Promise<void> {
   using freeing = startFreeing(host, claim, caller);
   freeing?.begin();
-  freeing?.finish();
+  await freeing?.finish();
 }
 
 /** An address that is freed beside the kernel's work. Each throws Failure or IpamRefused. */
@@ -201,7 +201,7 @@ export interface Freeing extends Disposable {
   /** Nobody can use the address any more. */
   begin(): void;
   /** Waits for the IPAM plugin. */
-  finish(): void;
+  finish(): Promise<void>;
 }
 
 /**
@@ -227,9 +227,9 @@ export function startFreeing(
       if (waiting) beginIpam(call, waiting);
       waiting = undefined;
     },
-    finish: () => {
+    finish: async () => {
       if (!running) return;
-      finishIpam('DEL', call, running);
+      await finishIpam('DEL', call, running);
       host.log.info('addresses freed', { vf: claim.vf.pci, ipam: call.plugin });
     },
     [Symbol.dispose]: () => {

@@ -48,7 +48,7 @@ export async function takeDevice(
   try {
     const plan = await makePlan(host, wish, vf);
     refuseUnfit(host, wish, asker, ipam, vf, plan);
-    if (plan.userspace !== undefined) loadDriver(host.sys, vf, plan.userspace);
+    if (plan.userspace !== undefined) await loadDriver(host.sys, vf, plan.userspace);
     phases.end('plan');
     return { vf, lock, plan, [Symbol.dispose]: () => lock[Symbol.dispose]() };
   } catch (error) {

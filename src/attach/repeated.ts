@@ -29,7 +29,7 @@ export async function refuseRepeated(
     await recover(host, pci, lock, caller);
   }
   // The IPAM plugin frees by container and interface: freed later, the address of this attachment would go, too.
-  for (const lease of findLeases(host, containerId, ifname)) freeLease(host, lease, caller);
+  for (const lease of findLeases(host, containerId, ifname)) await freeLease(host, lease, caller);
 }
 
 /**

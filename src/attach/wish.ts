@@ -103,7 +103,7 @@ export type AddressSource<A extends IpConfig> = (lock: FileLock) => PendingAddre
 /** Addresses on their way. Disposing waits for what is not wanted any more: a lease can be freed only when it has been written. */
 export interface PendingAddresses<A extends IpConfig> extends Disposable {
   /** Waits. */
-  result(): A;
+  result(): A | Promise<A>;
 }
 
 /** One attachment as a front door orders it. */

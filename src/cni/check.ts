@@ -42,7 +42,7 @@ export async function check(host: Host, request: Request): Promise<void> {
     throw new CniError(Code.Drifted, messages.join('; '), details);
   }
   const call = ipamCallOf(request);
-  if (call) runIpam('CHECK', call);
+  if (call) await runIpam('CHECK', call);
 }
 
 /** @throws CniError 103 */

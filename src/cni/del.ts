@@ -16,7 +16,7 @@ export async function del(host: Host, request: Request): Promise<void> {
   host.log.info('nothing to give back');
   try {
     const call = ipamCallOf(request);
-    if (call) runIpam('DEL', call);
+    if (call) await runIpam('DEL', call);
   } catch (error) {
     // The specification would have us pass this on. But nothing of ours is known to be left, and what
     // fails here fails for ever: a network whose IPAM refused the ADD refuses the DEL, too, Multus' DEL

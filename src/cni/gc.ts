@@ -25,7 +25,7 @@ export async function gc(host: Host, request: Request): Promise<void> {
     outcome === 'failed' ? [`${what}: ${why}`] : [],
   );
   try {
-    collectAddresses(host, request);
+    await collectAddresses(host, request);
   } catch (error) {
     failures.push(messageOf(error));
   }

@@ -59,10 +59,10 @@ function ownIpam({ config }: Request): CniError {
  * @throws CniError 50 if no ADD could work now for the IPAM plugin's sake, also where it is not there; 51 if it says so itself;
  * 7 if it is ourselves
  */
-export function checkIpam(request: Request): void {
+export async function checkIpam(request: Request): Promise<void> {
   try {
     const call = ipamCallOf(request);
-    if (call) runIpam('STATUS', call);
+    if (call) await runIpam('STATUS', call);
   } catch (error) {
     if (error instanceof CniError) throw error;
     if (error instanceof IpamRefused && error.code === Code.MayLoseConnectivity) throw error;
@@ -87,7 +87,7 @@ function isOlderThanGc(error: unknown): boolean {
  * Has the IPAM plugin free what no valid attachment has. One that does not know GC is passed over.
  * @throws Failure
  */
-export function collectAddresses(host: Host, request: Request): void {
+export async function collectAddresses(host: Host, request: Request): Promise<void> {
   const skip = (error: unknown) =>
     host.log.warning('IPAM plugin passed over: no address is freed', { error: messageOf(error) });
   let call: IpamCall | undefined;
@@ -100,7 +100,7 @@ export function collectAddresses(host: Host, request: Request): void {
   }
   if (!call) return;
   try {
-    runIpam('GC', call);
+    await runIpam('GC', call);
   } catch (error) {
     if (!isOlderThanGc(error)) throw error;
     skip(error);
@@ -115,10 +115,10 @@ export function ipamAddresses(call: IpamCall): AddressSource<IpamAddresses> {
   return (lock) => {
     let running: Child | undefined = isIndependent(call) ? startIpam('ADD', call, lock) : undefined;
     return {
-      result: () => {
+      result: async () => {
         const child = running ?? startIpam('ADD', call, lock);
         running = undefined;
-        return understand(call, finishIpam('ADD', call, child));
+        return understand(call, await finishIpam('ADD', call, child));
       },
       [Symbol.dispose]: () => {
         if (running) finish(running);

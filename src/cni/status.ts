@@ -31,5 +31,5 @@ export async function status(host: Host, request: Request): Promise<void> {
     if (!(error instanceof NotUsable || error instanceof Unsupported)) throw error;
     throw new CniError(Code.NotAvailable, error.message, undefined, { cause: error });
   }
-  if (conf.hasIpam) checkIpam(request);
+  if (conf.hasIpam) await checkIpam(request);
 }

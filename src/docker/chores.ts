@@ -2,7 +2,9 @@ import type { Caller } from '../attach/wish.ts';
 import { nowMs } from '../kernel/clock.ts';
 import type { Host } from '../vf/host.ts';
 import { messageOf } from '../attach/failure.ts';
+import { forgetNetworks } from './lost-networks.ts';
 import { learnNames } from './names.ts';
+import { noteStarting } from './starting.ts';
 import { giveBackForgotten } from './forgotten.ts';
 
 /** How often is looked for VFs that Docker has forgotten. */
@@ -25,10 +27,15 @@ export class Chores {
     this.#host = host;
     this.#caller = caller;
     this.#api = api;
-    this.#interval = setInterval(() => {
-      this.sweepSoon();
-      this.#do('names', () => learnNames(host, api));
-    }, everyMs);
+    this.#interval = setInterval(() => this.doAll(), everyMs);
+  }
+
+  /** All that is to be done from time to time, after what is being done now. */
+  doAll(): void {
+    this.#do('starting', () => noteStarting(this.#host, this.#api)); // before it could be taken for forgotten
+    this.sweepSoon();
+    this.#do('names', () => learnNames(this.#host, this.#api));
+    this.#do('networks', () => forgetNetworks(this.#host, this.#api));
   }
 
   /** Sweeps after what is being answered now. */

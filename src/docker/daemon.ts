@@ -70,7 +70,7 @@ async function serve(socketPath: string, level: 'info' | 'debug', env: Env): Pro
   host.log.info('Docker network driver listens', {
     socket: inherited === undefined ? socketPath : 'systemd’s',
   });
-  chores.sweepSoon();
+  chores.doAll();
   host.log.info('ends', { signal: await end });
   await server.end();
   await chores.end();

@@ -28,8 +28,9 @@ const containersSchema = z.array(
 
 /** The containers that Docker has now, by endpoint; undefined if it cannot be asked. */
 export async function containersByEndpoint(api: string): Promise<ReadonlyMap<string, Known> | undefined> {
-  const parsed = containersSchema.safeParse(await get(api, '/containers/json'));
-  if (!parsed.success) return undefined;
+  const answer = await get(api, '/containers/json');
+  const parsed = answer?.status === 200 ? containersSchema.safeParse(answer.json) : undefined;
+  if (!parsed?.success) return undefined;
   const found = new Map<string, Known>();
   for (const { Id: id, Names, NetworkSettings } of parsed.data) {
     const name = (Names[0] ?? '').replace(/^\//, '');
@@ -39,15 +40,45 @@ export async function containersByEndpoint(api: string): Promise<ReadonlyMap<str
   return found;
 }
 
-async function get(socketPath: string, path: string): Promise<unknown> {
+const networkSchema = z.looseObject({
+  Id: z.string(),
+  Containers: z.optional(z.nullable(z.record(z.string(), z.looseObject({ EndpointID: z.string() })))),
+});
+const errorSchema = z.looseObject({ message: z.string() });
+
+/**
+ * The endpoints that Docker has in a network now, also those of containers that are being started; "no such network" if it says so, and
+ * undefined if it cannot be asked.
+ */
+export async function endpointsOf(
+  api: string,
+  network: string,
+): Promise<ReadonlySet<string> | 'no such network' | undefined> {
+  const answer = await get(api, `/networks/${network}`);
+  // "network ID not found": a server of another kind says 404 of whatever it does not have.
+  const isUnknown =
+    answer?.status === 404 && errorSchema.safeParse(answer.json).data?.message.includes(network);
+  if (isUnknown) return 'no such network';
+  const found = answer?.status === 200 ? networkSchema.safeParse(answer.json).data : undefined;
+  if (found?.Id !== network) return undefined;
+  return new Set(Object.values(found.Containers ?? {}).map(({ EndpointID }) => EndpointID));
+}
+
+interface Answer {
+  readonly status: number | undefined;
+  readonly json: unknown;
+}
+
+async function get(socketPath: string, path: string): Promise<Answer | undefined> {
   try {
-    return parseJson(await fetchText(socketPath, path));
+    const { status, text } = await fetchText(socketPath, path);
+    return { status, json: parseJson(text) };
   } catch {
     return undefined;
   }
 }
 
-function fetchText(socketPath: string, path: string): Promise<string> {
+function fetchText(socketPath: string, path: string): Promise<{ status: number | undefined; text: string }> {
   return new Promise((resolve, reject) => {
     // Without an agent: no connection is kept.
     const asked = request({ socketPath, path, agent: false, headers: { host: 'docker' } }, (response) => {
@@ -58,10 +89,7 @@ function fetchText(socketPath: string, path: string): Promise<string> {
         if (text.length > maxAnswerBytes) asked.destroy(new Error('too long an answer'));
       });
       response.on('error', reject);
-      response.on('end', () => {
-        if (response.statusCode === 200) resolve(text);
-        else reject(new Error(`status ${response.statusCode}`));
-      });
+      response.on('end', () => resolve({ status: response.statusCode, text }));
     });
     const timer = setTimeout(() => asked.destroy(new Error('no answer')), timeoutMs);
     asked.on('close', () => clearTimeout(timer));

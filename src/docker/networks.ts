@@ -1,7 +1,14 @@
 /** Networks on disk: Docker tells of a network once, when it is made, and never again. */
 import * as z from 'zod/mini';
 import { Failure } from '../attach/failure.ts';
-import { makeFolder, readFile, removeFile, writeFileAtomically } from '../kernel/files.ts';
+import {
+  listFolder,
+  makeFolder,
+  modifiedMs,
+  readFile,
+  removeFile,
+  writeFileAtomically,
+} from '../kernel/files.ts';
 import { parseJson } from '../kernel/json.ts';
 import type { Host } from '../vf/host.ts';
 import { readMellanoxNetwork } from './mellanox.ts';
@@ -44,6 +51,21 @@ function gatewayOf(pools: NetworkCall['IPv4Data']): string | undefined {
 export function writeNetwork(host: Host, network: Network): void {
   makeFolder(`${host.stateDir}/networks`);
   writeFileAtomically(pathOf(host, network.id), JSON.stringify(network, undefined, 1), true);
+}
+
+/** Ids of the networks that are written down, and how long ago each was. */
+export function listNetworks(host: Host): { id: string; ageMs: number }[] {
+  return listFolder(`${host.stateDir}/networks`).flatMap((name) => {
+    const id = /^(\w+)\.json$/.exec(name)?.[1];
+    const writtenMs = id && modifiedMs(pathOf(host, id));
+    return id && writtenMs !== undefined ? [{ id, ageMs: Date.now() - Number(writtenMs) }] : [];
+  });
+}
+
+/** Makes a network's record as new, whatever is in it. @throws FileError */
+export function renewNetwork(host: Host, id: string): void {
+  const text = readFile(pathOf(host, id));
+  if (text !== undefined) writeFileAtomically(pathOf(host, id), text, true);
 }
 
 /** @throws FileError */

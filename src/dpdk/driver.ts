@@ -62,9 +62,9 @@ export function wrongKind(
 }
 
 /** Makes sure, before anything of the VF is changed, that a userspace driver is there; loads it if need be. @throws NotUsable */
-export function loadDriver(sys: Sysfs, vf: Vf, driver: UserspaceDriver): void {
+export async function loadDriver(sys: Sysfs, vf: Vf, driver: UserspaceDriver): Promise<void> {
   if (hasDriver(sys, driver)) return;
-  const why = modprobe(driver);
+  const why = await modprobe(driver);
   if (hasDriver(sys, driver)) return;
   throw new NotUsable(
     `Cannot bind ${vfName(vf)} to ${driver}: this kernel does not have that driver (${why}); install its module, or name another ` +

@@ -36,12 +36,12 @@ export async function takeBack(
 }
 
 /** Frees an address that is still to be freed; with --force forgets it even if that fails. */
-function takeBackLease(
+async function takeBackLease(
   host: Host,
   lease: Lease,
   { force, json, env }: Pick<Flags, 'force' | 'json' | 'env'>,
-): Outcome {
-  const notFreed = freeLease(host, lease, { env });
+): Promise<Outcome> {
+  const notFreed = await freeLease(host, lease, { env });
   if (notFreed && force) dropLease(host, lease);
   const outcome = notFreed ? (force ? 'dropped' : 'failed') : 'freed';
   const message = {

@@ -25,7 +25,7 @@ export function openSocket(): Socket {
     waiting.clear();
   };
   const fail = (error: unknown) => {
-    refusal = new KernelError('exchange messages with the kernel', errnoIn(error));
+    refusal = new KernelError('exchange messages with the kernel over its netlink socket', errnoIn(error));
     wake();
   };
   // Nothing in here may throw: it would go through the package's C++ callback, which aborts the process.

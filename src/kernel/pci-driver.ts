@@ -1,4 +1,5 @@
 import { KernelError } from './errno.ts';
+import { whenEnded } from './process.ts';
 import { system, writerErrno } from './system.ts';
 import type { Sysfs } from './sysfs.ts';
 
@@ -29,7 +30,7 @@ export function unbindDriver(sys: Sysfs, pci: string): void {
  * @returns false if it still waits after timeoutMs
  * @throws KernelError
  */
-export function unbindWithin(sys: Sysfs, pci: string, timeoutMs: number, keptFd: number): boolean {
+export function unbindWithin(sys: Sysfs, pci: string, timeoutMs: number, keptFd: number): Promise<boolean> {
   return writeWithin(
     sys,
     `${device(pci)}/driver/unbind`,
@@ -40,15 +41,15 @@ export function unbindWithin(sys: Sysfs, pci: string, timeoutMs: number, keptFd:
   );
 }
 
-function writeWithin(
+async function writeWithin(
   sys: Sysfs,
   file: string,
   value: string,
   timeoutMs: number,
   keptFd: number,
   operation: string,
-): boolean {
-  const code = system.wait(system.writeInChild(`${sys.root}/${file}`, value, keptFd), timeoutMs);
+): Promise<boolean> {
+  const code = await whenEnded(system.writeInChild(`${sys.root}/${file}`, value, keptFd), timeoutMs);
   if (code < 0) return false;
   const errno = writerErrno(code);
   if (errno > 0) throw new KernelError(operation, errno);
@@ -81,6 +82,6 @@ export function hasFlr(sys: Sysfs, pci: string): boolean {
  * @returns false if it still waits after timeoutMs
  * @throws KernelError
  */
-export function resetWithin(sys: Sysfs, pci: string, timeoutMs: number, keptFd: number): boolean {
+export function resetWithin(sys: Sysfs, pci: string, timeoutMs: number, keptFd: number): Promise<boolean> {
   return writeWithin(sys, `${device(pci)}/reset`, '1', timeoutMs, keptFd, `reset ${pci}`);
 }

@@ -1,3 +1,4 @@
+import { nowMs } from './clock.ts';
 import { Errno, isErrno } from './errno.ts';
 import { readFile } from './files.ts';
 import { isRegular, system } from './system.ts';
@@ -107,7 +108,30 @@ function launch(
 /** Waits for a program; undefined if it still runs after timeoutMs. */
 export function finish(child: Child, timeoutMs = -1): Ended | undefined {
   const code = system.wait(child.pid, timeoutMs);
-  if (code < 0) return undefined;
+  return code < 0 ? undefined : endedWith(code, child);
+}
+
+/** As {@link finish}, for where this process has other things to do meanwhile: Docker's driver answers other calls. */
+export async function whenFinished(child: Child, timeoutMs?: number): Promise<Ended | undefined> {
+  const code = await whenEnded(child.pid, timeoutMs);
+  return code < 0 ? undefined : endedWith(code, child);
+}
+
+/** How long everything else stands still at a time: most children end within that. */
+const sliceMs = 100;
+
+/** The exit code of a child, or 128 + signal; -1 if it still runs after timeoutMs. What else this process does goes on meanwhile. */
+export async function whenEnded(pid: number, timeoutMs = Infinity): Promise<number> {
+  const deadline = nowMs() + timeoutMs;
+  for (;;) {
+    const leftMs = Math.max(0, deadline - nowMs());
+    const code = system.wait(pid, Math.min(sliceMs, leftMs));
+    if (code >= 0 || leftMs === 0) return code;
+    await new Promise((resolve) => setTimeout(resolve, 0));
+  }
+}
+
+function endedWith(code: number, child: Child): Ended {
   // Anew, because our descriptor stands where the program's does: at the end.
   const fd = system.open(`/proc/self/fd/${child.stdout}`, system.O_RDONLY);
   system.close(child.stdout);

@@ -1,33 +1,14 @@
 import { describe, expect } from 'vitest';
 import { commonOptions as options, type Door, describeCrashes, mustEnd } from '../support/crash.ts';
+import { netavarkCall } from '../support/netavark-call.ts';
 import type { TestNode } from '../support/node.ts';
-
-/** What netavark sends for a container. */
-const stdin = (container: string) =>
-  JSON.stringify({
-    container_id: container,
-    container_name: container,
-    port_mappings: null,
-    network: {
-      name: 'fast',
-      options,
-      subnets: [{ subnet: '10.9.0.0/24', gateway: '10.9.0.1', lease_range: null }],
-      internal: false,
-    },
-    network_options: {
-      interface_name: 'eth0',
-      static_ips: ['10.9.0.2'],
-      static_mac: '02:00:00:00:c0:01',
-      options: null,
-    },
-  });
 
 const plugin =
   (command: 'setup' | 'teardown') =>
   async (node: TestNode, container: string, wrapper = '', netns = container) => {
     const { code, stdout, stderr } = await node.machine.run(
       `exec ${wrapper} /opt/cni/bin/sriov ${command} /run/netns/${netns}`,
-      { stdin: stdin(container) },
+      { stdin: netavarkCall(container) },
     );
     return { code, stderr: `${stdout}\n${stderr}` };
   };

@@ -2,11 +2,13 @@ import { rmSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { anythingStale, collectAll, type Selection } from '../../src/attach/collect.ts';
 import { standingOf } from '../../src/attach/standing.ts';
+import { noteStarting } from '../../src/docker/starting.ts';
 import { nowMs } from '../../src/kernel/clock.ts';
 import { Log } from '../../src/kernel/log.ts';
 import { startOf } from '../../src/kernel/process.ts';
-import { type EndpointClaim, writeClaim } from '../../src/vf/claims.ts';
+import { type EndpointClaim, readClaim, writeClaim } from '../../src/vf/claims.ts';
 import type { Host } from '../../src/vf/host.ts';
+import { dockerApi } from '../support/docker-api.ts';
 import { TestNetns } from '../support/netns.ts';
 import { pfTree, sysfsTree, temporaryTree } from '../support/sysfs-tree.ts';
 
@@ -90,6 +92,62 @@ test("a GC of CNI's with its list of valid attachments takes nothing of Docker's
   expect(await collect({ network: undefined, valid: [] })).toEqual([]);
   expect(await collect({ network: 'n', valid: undefined })).toEqual([]);
   expect(await collect(anythingStale)).toMatchObject([{ what: pci, outcome: 'given back' }]);
+});
+
+describe('a start that takes long', () => {
+  const network = (...endpoints: string[]) => ({
+    '/networks/n': {
+      Id: 'n',
+      // One that is being started has no container as yet: "ep-" and its id.
+      Containers: Object.fromEntries(endpoints.map((EndpointID) => [`ep-${EndpointID}`, { EndpointID }])),
+    },
+  });
+
+  test.each<[string, Case, Record<string, unknown>, 'live' | 'stale']>([
+    [
+      'goes on while Docker has the endpoint',
+      { phase: 'joined', vf: 'on the host' },
+      network('x', 'e'),
+      'live',
+    ],
+    ['likewise before Join', { phase: 'lent', vf: 'on the host' }, network('e'), 'live'],
+    [
+      'likewise for a process that drives the VF',
+      { phase: 'joined', vf: 'on vfio-pci' },
+      network('e'),
+      'live',
+    ],
+    ['is over when Docker has others only', { phase: 'joined', vf: 'on the host' }, network('x'), 'stale'],
+    ['is over when Docker does not have the network', { phase: 'joined', vf: 'on the host' }, {}, 'stale'],
+    [
+      'is over with its dockerd',
+      { phase: 'joined', vf: 'on the host', dockerd: dead },
+      network('e'),
+      'stale',
+    ],
+    ['has nothing to do with an end', { phase: 'leaving', vf: 'on the host' }, network('e'), 'stale'],
+  ])('%s', async (_, { phase, vf, dockerd = alive }, answers, expected) => {
+    using netns = new TestNetns();
+    if (vf === 'on the host') netns.ip('link', 'add', 'ens1v0', 'type', 'veth', 'peer', 'name', 'peer');
+    using own = netns.open();
+    const vfDriver = vf === 'on vfio-pci' ? 'vfio-pci' : 'igbvf';
+    using tree = sysfsTree(pfTree({ pci: '0000:03:00.0', vfDriver }));
+    using state = temporaryTree({});
+    const log = new Log('panic');
+    const host: Host = { sys: tree.sys, netns: own, stateDir: state.root, bootId: 'b', log };
+    const isUserspace = vf === 'on vfio-pci';
+    const claim = {
+      ...claimOf({ phase, phaseMs: nowMs() - long, dockerd, sandbox: { path: '/nowhere/x' } }),
+      ...(isUserspace && { dpdk: { driver: 'vfio-pci' } }),
+    };
+    writeClaim(host, claim, false);
+    expect(await standingOf(host, claim, 50)).toMatchObject({ state: 'stale' });
+    using docker = await dockerApi(`${state.root}/docker.sock`, answers);
+    await noteStarting(host, `${state.root}/docker.sock`);
+    expect(docker.asked).toEqual(phase === 'leaving' ? [] : ['/networks/n']);
+    const noted = readClaim(host, pci);
+    expect(noted && (await standingOf(host, noted, 50))).toMatchObject({ state: expected });
+  });
 });
 
 describe("whether a claim of Docker's stands", () => {

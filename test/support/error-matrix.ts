@@ -341,7 +341,7 @@ export class ErrorLane {
     if (unknown.length > 0)
       throw new Error(`${name} makes calls of which nobody has said how they fail: ${unknown.join(', ')}`);
     await this.clean();
-    return withoutWaiting(calls).flatMap((call) =>
+    return callsWithoutWaiting(calls).flatMap((call) =>
       plausibleErrors(call).map((errno) => ({ situation: name, call, errno })),
     );
   }
@@ -400,7 +400,7 @@ export class ErrorLane {
  * Of calls on one thing that are alike in all but numbers, as those of a loop that waits for the kernel are: the first two and the last.
  * How many there are between them depends on how fast the machine is.
  */
-function withoutWaiting(calls: readonly TracedCall[]): TracedCall[] {
+export function callsWithoutWaiting(calls: readonly TracedCall[]): TracedCall[] {
   const alike = new Map<string, TracedCall[]>();
   for (const call of calls) {
     const key = `${call.name} ${call.target} ${call.line.replaceAll(/0x[0-9a-f]+|\d+/g, 'N')}`;
@@ -536,6 +536,6 @@ export function describeErrors(
   );
 }
 
-function pointName({ call, errno }: ErrorPoint): string {
+export function pointName({ call, errno }: ErrorPoint): string {
   return `${errno} at ${call.name} ${call.n} (${call.target || placeOf(call)})`;
 }

@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { connect } from 'node:net';
 import { setFlagsFromString } from 'node:v8';
@@ -9,6 +9,7 @@ import { CallServer } from '../../../src/docker/server.ts';
 import { Turns } from '../../../src/docker/turns.ts';
 import { Log } from '../../../src/kernel/log.ts';
 import { Netns } from '../../../src/kernel/netns.ts';
+import { type PodClaim, writeClaim } from '../../../src/vf/claims.ts';
 import type { Host } from '../../../src/vf/host.ts';
 import { endpointId, endpoints, joined, named, networkId, networks } from '../../support/recorded-docker.ts';
 import { pfTree, sysfsTree, temporaryTree } from '../../support/sysfs-tree.ts';
@@ -239,6 +240,45 @@ test('its end waits for what has begun, and for nobody who only connected', asyn
   await expect(slow).resolves.toMatchObject({ Err: expect.any(String) as string });
   await expect(driver.post('/Plugin.Activate', '')).rejects.toThrow(/ENOENT|ECONNREFUSED/);
   idle.destroy();
+});
+
+test('while one call waits for the IPAM plugin of a dead pod, whose VF it wants, others are answered', async () => {
+  await using driver = await listening();
+  await driver.call('CreateNetwork', onCard({}));
+  const plugins = `${driver.host.stateDir}/plugins`;
+  mkdirSync(plugins);
+  writeFileSync(`${plugins}/slow`, '#!/bin/sh\nsleep 1.5\n', { mode: 0o755 });
+  const pci = '0000:03:10.0';
+  const dead: PodClaim = {
+    version: 1,
+    phase: 'attached',
+    owner: {
+      network: 'net',
+      containerId: 'c',
+      ifname: 'net1',
+      netns: { path: '/run/netns/gone', inode: 1 },
+      bootId: 'of an earlier boot',
+    },
+    podIfname: 'net1',
+    request: {
+      config: { cniVersion: '1.0.0', name: 'net', ipam: { type: 'slow' } },
+      cniArgs: '',
+      cniPath: plugins,
+    },
+    since: '2026-01-01T00:00:00.000Z',
+    vf: { pci, index: 0, pf: { pci: '0000:03:00.0' } },
+    asked: {},
+    original: { settings: {} },
+  };
+  writeClaim(driver.host, dead, false);
+  const begin = performance.now();
+  const creating = driver.call('CreateEndpoint', endpoints.run);
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  await driver.post('/Plugin.Activate', '');
+  expect(performance.now() - begin).toBeLessThan(1000);
+  await creating;
+  expect(performance.now() - begin).toBeGreaterThan(1500);
+  expect(existsSync(`${driver.host.stateDir}/claims/${pci}.json`)).toBe(false);
 });
 
 test('calls about one endpoint go in turns, about others beside them', async () => {

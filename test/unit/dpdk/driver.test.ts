@@ -130,14 +130,14 @@ function noIommuMode(mode: string): Tree {
 }
 
 describe('before a VF is bound', () => {
-  test('nothing is loaded where the driver is there', () => {
+  test('nothing is loaded where the driver is there', async () => {
     using tree = sysfsTree(igb, { bus: { pci: { drivers: { igb_uio: {} } } } });
-    loadDriver(tree.sys, findDevice(tree.sys, pci), 'igb_uio');
+    await loadDriver(tree.sys, findDevice(tree.sys, pci), 'igb_uio');
   });
 
-  test('a driver that this kernel does not have is named', () => {
+  test('a driver that this kernel does not have is named', async () => {
     using tree = sysfsTree(igb);
-    expect(() => loadDriver(tree.sys, findDevice(tree.sys, pci), 'igb_uio')).toThrow(
+    await expect(loadDriver(tree.sys, findDevice(tree.sys, pci), 'igb_uio')).rejects.toThrow(
       /to igb_uio: this kernel does not have that driver .*another "dpdk.driver"/,
     );
   });

@@ -30,14 +30,14 @@ test.each([
   expect(hasFlr(tree.sys, pci)).toBe(has);
 });
 
-test('an unbind that blocks is left behind, and holds the lock until it has ended', () => {
+test('an unbind that blocks is left behind, and holds the lock until it has ended', async () => {
   using tree = sysfsTree(igb, unbind);
   const fifo = `${tree.sys.root}/bus/pci/drivers/igbvf/unbind`;
   rmSync(fifo);
   execFileSync('mkfifo', [fifo]); // whoever opens it for writing waits for a reader
   const path = `${tree.sys.root}/lock`;
   const lock = FileLock.take(path, 0);
-  expect(unbindWithin(tree.sys, pci, 50, lock?.fd ?? -1)).toBe(false);
+  expect(await unbindWithin(tree.sys, pci, 50, lock?.fd ?? -1)).toBe(false);
   lock?.[Symbol.dispose]();
   expect(FileLock.take(path, 0)).toBeUndefined();
   expect(readFileSync(fifo, 'utf8')).toBe(pci);
@@ -45,12 +45,14 @@ test('an unbind that blocks is left behind, and holds the lock until it has ende
   expect(again).toBeDefined();
 });
 
-test('an unbind that does not block is waited for, and its error is told', () => {
+test('an unbind that does not block is waited for, and its error is told', async () => {
   using tree = sysfsTree(igb, unbind);
-  expect(unbindWithin(tree.sys, pci, 1000, 0)).toBe(true);
+  expect(await unbindWithin(tree.sys, pci, 1000, 0)).toBe(true);
   expect(readFileSync(`${tree.sys.root}/bus/pci/drivers/igbvf/unbind`, 'utf8')).toBe(pci);
   rmSync(`${tree.sys.root}/bus/pci/drivers/igbvf/unbind`);
-  expect(() => unbindWithin(tree.sys, pci, 1000, 0)).toThrow(`Cannot unbind ${pci} from its driver: ENOENT`);
+  await expect(unbindWithin(tree.sys, pci, 1000, 0)).rejects.toThrow(
+    `Cannot unbind ${pci} from its driver: ENOENT`,
+  );
 });
 
 test.each([
