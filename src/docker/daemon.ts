@@ -22,6 +22,9 @@ interface Outcome {
 /** Where dockerd looks for a driver called sriov first. */
 const usualSocket = '/run/docker/plugins/sriov.sock';
 
+/** Of sockaddr_un, with a zero at the end. Node cuts off what is more, and listens elsewhere. */
+const maxPathBytes = 107;
+
 const options = {
   socket: { type: 'string' },
   verbose: { type: 'boolean', short: 'v' },
@@ -33,8 +36,10 @@ export async function runDaemon(args: readonly string[], env: Env): Promise<Outc
   const values = new Map(given.map(({ name, value }) => [name, value]));
   const unknown = given.find(({ name }) => !Object.hasOwn(options, name))?.rawName ?? words[0];
   if (unknown !== undefined) return wrongUsage(`it takes no "${unknown}"`);
-  if (values.has('socket') && !values.get('socket')?.startsWith('/'))
-    return wrongUsage('--socket takes an absolute path');
+  const path = values.get('socket') ?? '';
+  if (values.has('socket') && !/^\/.*[^/]$/s.test(path)) return wrongUsage('--socket takes an absolute path');
+  if (new TextEncoder().encode(path).length > maxPathBytes)
+    return wrongUsage(`--socket takes a path of at most ${maxPathBytes} bytes`);
   const level = values.has('verbose') ? 'debug' : 'info';
   await serve(values.get('socket') ?? usualSocket, level, env);
   return { exitCode: 0, stdout: '' };
@@ -80,7 +85,9 @@ async function serve(socketPath: string, level: 'info' | 'debug', env: Env): Pro
 /** The first socket that systemd has opened for us (sd_listen_fds(3)). */
 function inheritedSocket(env: Env): number | undefined {
   const isForUs = env['LISTEN_PID'] === String(process.pid) && Number(env['LISTEN_FDS']) > 0;
-  return isForUs ? 3 : undefined;
+  if (!isForUs) return undefined;
+  if (isSocket(system.fstat(3))) return 3;
+  throw new Error('LISTEN_FDS promises a socket as descriptor 3, which is something else');
 }
 
 /** Listens on a socket file of root's; one that nobody serves is replaced. */

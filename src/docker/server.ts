@@ -12,14 +12,23 @@ const contentType = 'application/vnd.docker.plugins.v1.2+json';
 /** The longest that was seen has 2 KB; what a user can make longer are options and published ports. */
 const maxBodyBytes = 1024 * 1024;
 
+/** How long a caller may take to send a call of which something has come, when the driver ends: dockerd sends it in one piece. */
+const graceMs = 1_000;
+
 /** A server that answers with the driver, from when it listens until it is told to end. */
 export class CallServer {
   readonly http: Server;
   readonly #running = new Set<Promise<void>>();
+  readonly #arriving = new Set<IncomingMessage>();
 
   constructor(driver: Driver) {
     this.http = createServer((request, response) => {
-      const running = handle(driver, request, response).finally(() => this.#running.delete(running));
+      this.#arriving.add(request);
+      const hasArrived = () => this.#arriving.delete(request);
+      const running = handle(driver, request, response, hasArrived).finally(() => {
+        hasArrived();
+        this.#running.delete(running);
+      });
       this.#running.add(running);
     });
     // dockerd keeps connections. One that we close as it sends a call is a call that it repeats without its body.
@@ -29,17 +38,27 @@ export class CallServer {
   /** Ends between two calls: what has begun is answered, what comes now is the next driver's on systemd's socket. */
   async end(): Promise<void> {
     this.http.close();
+    const late = setTimeout(() => {
+      for (const request of this.#arriving) request.destroy();
+    }, graceMs);
     while (this.#running.size > 0) await Promise.all(this.#running);
+    clearTimeout(late);
     this.http.closeAllConnections(); // those that never sent a call
   }
 }
 
 /** Answers one request, whatever it is: an error of one must not end the process, which serves all. */
-async function handle(driver: Driver, request: IncomingMessage, response: ServerResponse): Promise<void> {
+async function handle(
+  driver: Driver,
+  request: IncomingMessage,
+  response: ServerResponse,
+  hasArrived: () => void,
+): Promise<void> {
   try {
     const path = request.url ?? '';
     const answer = Object.hasOwn(calls, path) ? calls[path] : undefined;
     const body = await readBody(request);
+    hasArrived();
     if (!answer) send(response, 404, { Err: `This driver has no call ${path}` });
     else if (body === undefined)
       send(response, 413, { Err: `The call is longer than ${maxBodyBytes} bytes` });

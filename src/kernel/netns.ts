@@ -32,7 +32,7 @@ export class Netns {
 
   /** @throws NotANetns, FileError (ENOENT) */
   static open(path: string): Netns {
-    const fd = system.open(path, system.O_RDONLY);
+    const fd = system.open(path, system.O_RDONLY | system.O_NONBLOCK); // a FIFO would be waited at
     try {
       if (system.fstatfs(fd) !== NSFS_MAGIC) throw new NotANetns(path);
       return new Netns(path, fd);

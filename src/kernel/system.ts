@@ -39,6 +39,7 @@ export interface System {
   readonly O_PATH: number;
   readonly O_DIRECTORY: number;
   readonly O_NOFOLLOW: number;
+  readonly O_NONBLOCK: number;
 
   /** @param mode of a file that is made, whatever the umask */
   open(path: string, flags: number, mode?: number): number;

@@ -123,11 +123,24 @@ describe('sriov docker', () => {
     expect(existsSync(path)).toBe(true);
   });
 
+  test.each(['3</etc/hostname', '3<&-'])(
+    'says so where systemd is said to have opened a socket, but %s',
+    (fd) => {
+      const script = `mkdir -p ${folder}/state && mount --bind ${folder}/state /var/lib/cni
+      LISTEN_FDS=1 LISTEN_PID=$$ exec ${executable} docker ${fd}`;
+      const { status, stderr } = spawnSync('unshare', ['-m', 'bash', '-c', script], { encoding: 'utf8' });
+      expect(status).toBe(1);
+      expect(stderr).toMatch(/descriptor 3/);
+    },
+  );
+
   test.each<[string[], RegExp]>([
     [['--sokcet', '/x'], /it takes no "--sokcet"/],
     [['now'], /it takes no "now"/],
     [['--socket'], /--socket takes an absolute path/],
     [['--socket', 'x'], /--socket takes an absolute path/],
+    [['--socket', '/tmp/'], /--socket takes an absolute path/],
+    [['--socket', `/tmp/${'x'.repeat(103)}`], /--socket takes a path of at most 107 bytes/],
   ])('%j is a wrong command line', (args, message) => {
     const { status, stderr } = spawnSync(executable, ['docker', ...args], { encoding: 'utf8' });
     expect(status).toBe(2);

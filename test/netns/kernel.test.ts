@@ -1,4 +1,4 @@
-import { execFileSync, spawnSync } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -48,6 +48,18 @@ describe('Netns', () => {
 
   test.each(['/etc/hostname', '/proc/self/status'])('%s is not one', (path) => {
     expect(() => Netns.open(path)).toThrow(NotANetns);
+  });
+
+  test('nor is a FIFO, at which nobody waits', () => {
+    const folder = mkdtempSync(`${tmpdir()}/sriov-test-`);
+    execFileSync('mkfifo', [`${folder}/fifo`]);
+    // Whoever waits there would never be heard of again.
+    const rescue = spawn('sh', ['-c', `sleep 3; exec 3<> ${folder}/fifo; sleep 1`]);
+    const begin = performance.now();
+    expect(() => Netns.open(`${folder}/fifo`)).toThrow(NotANetns);
+    expect(performance.now() - begin).toBeLessThan(2_000);
+    rescue.kill();
+    rmSync(folder, { recursive: true });
   });
 
   test('of another kind is not one', () => {

@@ -19,8 +19,7 @@ my ($call, $body, $seconds) = @ARGV;
 if ($seconds) {
   pipe my $from, my $to;
   if (fork) { # what it is told is ours to tell
-    close $to; local $/; my $answer = <$from>; if ($seconds) { print $answer; close STDOUT; close $s; sleep $seconds; exit }
-print $answer; exit($answer eq '' ? 137 : $answer =~ /"Err"/ ? 1 : 0);
+    close $to; local $/; my $answer = <$from>; print $answer; exit($answer eq '' ? 137 : $answer =~ /"Err"/ ? 1 : 0);
   }
   open STDOUT, '>&', $to; close $to; close $from; close STDERR; close STDIN;
 }

@@ -9,7 +9,7 @@
  * Network:    setns netnsCookie busInfo peerPid announce netlinkOpen netlinkSetUp netlinkSend netlinkReceive
  *             netlinkMembership
  * Clock:      nowMs
- * Constants:  O_RDONLY O_WRONLY O_RDWR O_CREAT O_TRUNC O_APPEND O_PATH O_DIRECTORY O_NOFOLLOW (not the same on every machine)
+ * Constants:  O_RDONLY O_WRONLY O_RDWR O_CREAT O_TRUNC O_APPEND O_PATH O_DIRECTORY O_NOFOLLOW O_NONBLOCK (not the same on every machine)
  *
  * Node-API (the static executable's engine implements these and no more): napi_create_array napi_create_arraybuffer napi_create_double
  * napi_create_error napi_create_object napi_create_string_utf8 napi_create_typedarray napi_define_properties napi_get_array_length
@@ -963,7 +963,8 @@ static napi_value init(napi_env env, napi_value exports) {
     const char *name;
     int value;
   } flags[] = {{"O_RDONLY", O_RDONLY}, {"O_WRONLY", O_WRONLY}, {"O_RDWR", O_RDWR},           {"O_CREAT", O_CREAT},      {"O_TRUNC", O_TRUNC},
-               {"O_APPEND", O_APPEND}, {"O_PATH", O_PATH},     {"O_DIRECTORY", O_DIRECTORY}, {"O_NOFOLLOW", O_NOFOLLOW}};
+               {"O_APPEND", O_APPEND}, {"O_PATH", O_PATH},     {"O_DIRECTORY", O_DIRECTORY}, {"O_NOFOLLOW", O_NOFOLLOW},
+               {"O_NONBLOCK", O_NONBLOCK}};
   for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) napi_set_named_property(env, exports, flags[i].name, integer(env, flags[i].value));
   return exports;
 }

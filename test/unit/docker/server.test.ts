@@ -242,6 +242,26 @@ test('its end waits for what has begun, and for nobody who only connected', asyn
   idle.destroy();
 });
 
+test('its end does not wait for who has begun to send a call, and does not go on', async () => {
+  await using driver = await listening();
+  const stalled = connect(driver.socketPath);
+  stalled.on('error', () => undefined);
+  stalled.write('POST /NetworkDriver.Leave HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{');
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  const begin = performance.now();
+  await driver.server.end();
+  expect(performance.now() - begin).toBeLessThan(5_000);
+  stalled.destroy();
+});
+
+test('200 connections that say nothing, and one that does', async () => {
+  await using driver = await listening();
+  const idle = Array.from({ length: 200 }, () => connect(driver.socketPath));
+  await Promise.all(idle.map((socket) => new Promise((resolve) => socket.once('connect', resolve))));
+  expect((await driver.post('/Plugin.Activate', '')).status).toBe(200);
+  for (const socket of idle) socket.destroy();
+});
+
 test('while one call waits for the IPAM plugin of a dead pod, whose VF it wants, others are answered', async () => {
   await using driver = await listening();
   await driver.call('CreateNetwork', onCard({}));
