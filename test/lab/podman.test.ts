@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { difference, pfPci, type TestNode, vfPci } from '../support/node.ts';
+import { fiveMinutes } from '../support/five-minutes.ts';
 import { PodmanNode } from '../support/podman.ts';
 
 let podman: PodmanNode;
@@ -70,6 +71,23 @@ test('podman network reload: the container keeps address and MAC, and has one VF
   expect(await node.link('eth0', a)).toMatchObject({ address: before.MacAddress });
   expect((await node.sh('/opt/cni/bin/sriov list')).match(/ attached /g)).toHaveLength(1);
   await podman.remove('a');
+  await expectPristine();
+});
+
+test('the five minutes of docs/podman.md', async () => {
+  const commands = fiveMinutes('docs/podman.md', {
+    'ens1f0 4': 'ens1f0 3',
+    ens1f0: (await node.sh(`ls /sys/bus/pci/devices/${pfPci(0)}/net`)).trim(),
+    // Names and addresses that other cases do not have.
+    ' fast': ' five',
+    '10.9.0.': '10.19.0.',
+    'IMAGE ': 'localhost/pause:1 /bin/busybox ',
+  });
+  expect(commands).toHaveLength(5);
+  for (const command of commands) await node.sh(command);
+  expect(await node.sh('/opt/cni/bin/sriov list')).toMatch(/attached .*container a \(five\)/);
+  await podman.remove('a');
+  await node.sh('podman network rm five');
   await expectPristine();
 });
 

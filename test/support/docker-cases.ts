@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest';
 import { DockerNode, type DockerRelease } from './docker.ts';
+import { fiveMinutes } from './five-minutes.ts';
 import { difference, pfPci, type ShownLink, type TestNode, vfPci } from './node.ts';
 import { isSoak } from './random.ts';
 
@@ -312,6 +313,24 @@ export function dockerCases(release: DockerRelease): void {
     for (const pod of pods) await node.del(pod, { pf: pfPci(0) });
     await docker.remove('aa', 'bb');
     await node.sh(`rm /run/over; ${pods.map((pod) => `ip netns del ${pod}`).join('; ')}`);
+    await expectPristine();
+  });
+
+  once('the five minutes of docs/docker.md', async () => {
+    const commands = fiveMinutes('docs/docker.md', {
+      'ens1f0 4': `ens1f0 ${vfs}`,
+      ens1f0: (await node.sh(`ls /sys/bus/pci/devices/${pfPci(0)}/net`)).trim(),
+      // Names and addresses that other cases do not have.
+      ' fast': ' five',
+      '10.9.0.': '10.19.0.',
+      ' busybox ': ' pause:1 /bin/busybox ',
+    });
+    expect(commands).toHaveLength(6);
+    let last = '';
+    for (const command of commands) last = await node.sh(command);
+    expect(last).toMatch(/attached .*container one \(five\)/);
+    await docker.remove('one');
+    await node.sh('docker network rm five');
     await expectPristine();
   });
 
