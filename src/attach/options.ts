@@ -120,7 +120,9 @@ function readLayer(options: Options, ownNames: readonly string[], problems: Prob
     } else {
       // Comparing takes time, and nobody mistypes so many or such long ones.
       const isWorthIt = problems.count < 20 && name.length < 40;
-      const meant = isWorthIt ? meantWord(name, [...known.values()]) : undefined;
+      const meant = isWorthIt
+        ? meantWord(name, [...known.values(), ...aliases.keys(), 'privileged', 'mode'])
+        : undefined;
       problems.add(name, value, meant === undefined ? 'there is no such option' : `did you mean "${meant}"?`);
     }
   }
@@ -149,7 +151,7 @@ function deviceOf(values: Values, wholePf: boolean, problems: Problems): Device 
     return pfs && { kind: 'pool', pool: { pfs, index, drivers, needsRdma } };
   }
   const unfit = (['deviceID', 'devices', 'vf', 'driver', 'dpdk', 'vlan', 'mac'] as const).filter(
-    (key) => values[key],
+    (key) => values[key] !== undefined && values[key] !== false,
   );
   const [only] = pfs ?? [];
   if (unfit.length > 0)
@@ -184,7 +186,7 @@ export function parseOptions(layers: readonly Options[], ownNames: readonly stri
     const { schema, allowed }: Key = keys[key as keyof typeof keys];
     const result = text === '' && !booleans.includes(key) ? undefined : schema.safeParse(toValue(key, text));
     if (result?.success) values[key] = result.data;
-    else problems.add(key, text, `must be ${key === 'dpdk' ? dpdkAllowed : allowed}`);
+    else problems.add(key, text, `must be ${allowedAsOption[key] ?? allowed}`);
   }
   for (const { key, problem } of conflictsOf(values)) problems.add(key, given.get(key), problem);
   const wholePf = read.findLast((layer) => layer.wholePf !== undefined)?.wholePf ?? false;
@@ -193,4 +195,10 @@ export function parseOptions(layers: readonly Options[], ownNames: readonly stri
   return { wish: { ...askedBy(values), device }, own };
 }
 
-const dpdkAllowed = `true, false or the driver to bind (${userspaceDrivers.join(', ')})`;
+/** Where an option is written otherwise than the key of a CNI configuration. */
+const allowedAsOption: Readonly<Record<string, string>> = {
+  pf: 'the name or PCI address of a PF, "ens1f0#0-3,7" for some of its VFs',
+  devices: 'PCI addresses of VFs or NICs with commas between them: 0000:02:00.0,0000:03:00.0',
+  driver: 'the name of a driver, or some with commas between them',
+  dpdk: `true, false or the driver to bind (${userspaceDrivers.join(', ')})`,
+};

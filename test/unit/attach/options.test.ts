@@ -108,7 +108,12 @@ test.each<[Record<string, string>, string]>([
   [{ mode: 'bridge' }, 'must be sriov or passthrough'],
   [{ mode: 'passthrough' }, 'it takes one PF'],
   [{ mode: 'passthrough', pf: 'e', vlan: '5' }, 'takes no vlan'],
+  [{ mode: 'passthrough', pf: 'e', vlan: '0' }, 'takes no vlan'],
+  [{ mode: 'passthrough', pf: 'e', mac: 'x' }, 'must be a unicast MAC'],
   [{ vlam: '5' }, 'did you mean "vlan"?'],
+  [{ priviledged: '1' }, 'did you mean "privileged"?'],
+  [{ netdevise: 'ens1f0' }, 'did you mean "netdevice"?'],
+  [{ devices: 'x,y' }, 'must be PCI addresses of VFs or NICs with commas between them'],
   [{ constructor: 'x' }, '"constructor": "x" is not allowed: there is no such option'],
   [{ '\x1b[31m': 'x' }, '"\\u001b[31m": "x" is not allowed'],
 ])('%j is refused', (options, message) => expect(() => parse(options)).toThrow(message));
