@@ -123,7 +123,7 @@ function doorOf(node: TestNode, card: number): ErrorDoor {
 describe('an error at a system call', () =>
   describeDoorErrors(
     'podman',
-    { setup: 5, teardown: 4, 'teardown of a container whose namespace is gone': 2 },
+    { setup: 3, teardown: 3, 'teardown of a container whose namespace is gone': 0 },
     async () => {
       const node = await TestNode.start({ pfs: lanes, vfs: 1 });
       // The kernel gives a reloaded driver's netdev the first free "eth": no name of ours may be one.
