@@ -163,7 +163,7 @@ static void *take(size_t wanted) {
   size_t size = rounded(wanted, ALIGNMENT);
   if (size < wanted || size > INT32_MAX) return NULL;
   blocks_taken++;
-  struct block *block = !is_snapshot_made() ? take_in_the_making(size) : size <= MAX_SMALL ? take_small(size) : take_first(size);
+  struct block *block = !is_snapshot_made() ? take_in_the_making(size) : take_first(size);
   if (block == NULL) return NULL;
   *block = (struct block){size, blocks_taken};
   return block + 1;
@@ -204,6 +204,14 @@ static void give_back_in_the_making(struct free_block *free) {
 
 static void *arena_malloc(void *opaque, size_t size) {
   (void)opaque;
+  /* In a start most are of a size that has been given back before. */
+  if (size <= MAX_SMALL && is_snapshot_made()) {
+    struct free_block **link = &small_free[rounded(size, ALIGNMENT) / ALIGNMENT], *found = *link;
+    if (found != NULL) {
+      *link = found->next;
+      return &found->block + 1;
+    }
+  }
   void *memory = take(size);
   return memory == NULL && is_snapshot_made() ? malloc(size) : memory;
 }
