@@ -34,7 +34,7 @@ KERNELS = 5.10 6.1 newest
 KERNEL_SUITES = test/lab/attach test/lab/protocol test/lab/recovery test/lab/state test/lab/nic
 SOURCES = $(shell find src -name '*.ts')
 ENGINE_SOURCES = $(wildcard src/engine/*.[chS] src/engine/*.ld) src/kernel/native/system.c build/bytecode.c \
-  build/static.ts build/executable.ts build/toolchain.ts build/engine-sources.ts
+  build/static.ts build/linked-in.ts build/executable.ts build/toolchain.ts build/engine-sources.ts
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

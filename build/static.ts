@@ -4,32 +4,16 @@
  */
 import { copyFileSync, readFileSync, renameSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { build, type Metafile, type Plugin } from 'esbuild';
+import { build, type Metafile } from 'esbuild';
 import { architecture } from '../lab/arch.ts';
 import { quickjs } from './engine-sources.ts';
 import { makeExecutable } from './executable.ts';
+import { linkedIn } from './linked-in.ts';
 
 const [, , wanted] = process.argv;
 const arch = architecture(wanted ?? process.arch);
 
 const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string };
-
-/** What is linked in is loaded already, netlink needs no package, and there is no server. */
-const linkedIn: Plugin = {
-  name: 'linked-in',
-  setup(bundler) {
-    bundler.onResolve({ filter: /\/addon\.ts$/ }, () => ({ path: 'addon', namespace: 'linked-in' }));
-    bundler.onLoad({ filter: /.*/, namespace: 'linked-in' }, () => ({
-      contents: `export const loadAddon = () => addon; export class CannotLoadAddon extends Error {}`,
-    }));
-    bundler.onResolve({ filter: /\/netlink-package\.ts$/ }, () => ({
-      path: resolve('src/kernel/netlink-direct.ts'),
-    }));
-    bundler.onResolve({ filter: /\/docker\/daemon\.ts$/ }, () => ({
-      path: resolve('src/docker/elsewhere.ts'),
-    }));
-  },
-};
 
 const workFolder = `dist/static/${wanted ?? 'host'}`;
 const script = `${workFolder}/sriov.js`;

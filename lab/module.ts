@@ -31,7 +31,7 @@ export async function buildModule(name: string, tree: string, release: string): 
   }
   await inTree(`compile the module ${name}`, tree, [
     'make',
-    ...['-C', `/usr/src/linux-headers-${release}`, 'M=/build', 'modules'],
+    ...['-C', `/usr/src/linux-headers-${release}`, 'M=/build', ...(source?.config ?? []), 'modules'],
   ]);
   const content = `${work}/content`;
   mkdirSync(`${content}/lab`, { recursive: true });

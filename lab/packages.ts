@@ -5,6 +5,8 @@ import { softRoce } from './soft-roce.ts';
 /** A module of the kernel's own source, changed: text that is inserted before or after a text that stands in a file once. */
 export interface KernelSource {
   readonly folder: string;
+  /** What Debian has not configured of it. */
+  readonly config?: readonly string[];
   readonly edits: Readonly<
     Record<string, readonly { readonly before?: string; readonly after?: string; readonly insert: string }[]>
   >;
@@ -27,6 +29,7 @@ export interface PackageSet {
 /** What modules are made of whose source is not in guest/. */
 export const kernelSources: Readonly<Record<string, KernelSource | undefined>> = {
   rdma_rxe: softRoce,
+  netdevsim: { folder: 'drivers/net/netdevsim', config: ['CONFIG_NETDEVSIM=m'], edits: {} },
 };
 
 function list(words: string): readonly string[] {
@@ -68,6 +71,8 @@ const base: PackageSet = {
 
 /** What a module of the guest's kernel is compiled with; the compiler is the one that the headers come with. */
 const compiler = list('make dash coreutils sed grep gawk findutils diffutils linux-headers-$KERNEL');
+/** And one whose source is the kernel's own. */
+const sourceCompiler = [...compiler, ...list('linux-source tar xz-utils')];
 
 /** Disks of the guest, stacked on `base` where a test asks for them; each is fetched when it is first wanted. */
 export const disks = {
@@ -99,8 +104,14 @@ export const disks = {
   // /lab/rdma_rxe.ko: each VF gets an RDMA device.
   rdma: {
     release: '$KERNEL',
-    packages: [...compiler, ...list('linux-source tar xz-utils')],
+    packages: sourceCompiler,
     module: 'rdma_rxe',
+  },
+  // /lab/netdevsim.ko: a card of the kernel's own, which takes every setting of a VF.
+  netdevsim: {
+    release: '$KERNEL',
+    packages: sourceCompiler,
+    module: 'netdevsim',
   },
   // /lab/igb_faults.ko; the kernel's own release and headers, else it does not load.
   faults: {

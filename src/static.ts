@@ -27,6 +27,7 @@ import './inspect/tool.ts';
 import './inspect/vfs.ts';
 import './kernel/addon.ts';
 import './kernel/clock.ts';
+import './kernel/devlink.ts';
 import './kernel/streams.ts';
 import './podman/create.ts';
 import './podman/plugin.ts';

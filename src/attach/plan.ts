@@ -73,21 +73,21 @@ export function noNetdev(vf: Vf): string {
  * Refuses, before the first change, what could not work.
  * @param asker ownerId() of who asks
  * @param ipam the IPAM plugin that is to be asked
- * @throws Failure; NotUsable, Unsupported
+ * @throws Failure; NotUsable, Unsupported, KernelError
  */
-export function refuseUnfit(
+export async function refuseUnfit(
   host: Host,
   wish: Wish,
   asker: string,
   ipam: string | undefined,
   vf: Vf,
   { pf, link, settings, userspace, wanted }: Plan,
-): void {
+): Promise<void> {
   if (wish.mtu !== undefined && link) checkMtu(link, wish.mtu);
   if (wish.reset) refuseNoReset(host, vf);
   if (userspace !== undefined) refuseUnfitForUserspace(host, wish, ipam, vf, userspace);
   if (!pf) return;
-  refuseSwitchdev(vf, pf);
+  await refuseSwitchdev(host, vf, pf);
   if (wish.modes?.promisc || wish.modes?.allmulti) warnOfNoTrust(host, vf, wanted.trust ?? settings.trust);
   warnOfDownPf(host, vf, pf);
   const other = wanted.mac === undefined ? undefined : ownerOfSameMac(host, vf, pf, wanted, asker);

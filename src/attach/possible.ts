@@ -100,7 +100,7 @@ export async function refuseImpossible(host: Host, wish: Wish): Promise<void> {
   if (!vf) return;
   const plan = await makePlan(host, wish, vf);
   try {
-    refuseUnfit(host, wish, '', undefined, vf, plan);
+    await refuseUnfit(host, wish, '', undefined, vf, plan);
   } catch (error) {
     if (!(error instanceof Failure && error.kind === 'busy')) throw error; // that can be over when somebody attaches
   }

@@ -47,7 +47,7 @@ export async function takeDevice(
   phases.end('choice');
   try {
     const plan = await makePlan(host, wish, vf);
-    refuseUnfit(host, wish, asker, ipam, vf, plan);
+    await refuseUnfit(host, wish, asker, ipam, vf, plan);
     if (plan.userspace !== undefined) await loadDriver(host.sys, vf, plan.userspace);
     phases.end('plan');
     return { vf, lock, plan, [Symbol.dispose]: () => lock[Symbol.dispose]() };

@@ -155,9 +155,9 @@ export async function judge(
       const plan = await attempt(() => makePlan(quiet, wish, vf));
       devices.push({ takes: vf, sets: plan?.wanted ?? {}, is: plan?.settings ?? {} });
       if (!plan) continue;
-      await attempt(() => {
-        refuseUnfit(quiet, wish, request.attachment.containerId, ipamType(config), vf, plan);
-      });
+      await attempt(() =>
+        refuseUnfit(quiet, wish, request.attachment.containerId, ipamType(config), vf, plan),
+      );
       notes.push(...doubts(host, wish, vf, plan));
       planned.push({ vf, plan });
     }

@@ -73,7 +73,6 @@ const linkAttributes = attrs({
   netnsFd: [28, u32],
   extMask: [29, u32],
   physSwitchId: [36, raw],
-  physPortName: [38, cstring],
   xdp: [43 | NLA_F_NESTED, attrs({ fd: [1, i32], attached: [2, u8], flags: [3, u32] })],
   minMtu: [50, u32],
   maxMtu: [51, u32],
@@ -103,9 +102,8 @@ export interface Link {
   readonly altnames: readonly string[];
   /** The device behind the link: a PCI address, "virtio3"; undefined for virtual links and before Linux 5.14. */
   readonly parentDevName: string | undefined;
-  /** True for ports of a switch: in switchdev mode an uplink has one. */
+  /** Whether it is a port of a switch; newer drivers say so of a PF in legacy mode, too. */
   readonly isSwitchPort: boolean;
-  readonly physPortName: string | undefined;
   /** What was written with `ip link set ... alias`. */
   readonly alias: string;
   /** In which modes programs are attached to the link's receive path: XDP_FLAGS_*_MODE. */
@@ -158,7 +156,6 @@ function toLink(payload: Uint8Array): Link {
     altnames: attributes.altnames ?? [],
     parentDevName: attributes.parentDevName,
     isSwitchPort: (attributes.physSwitchId?.length ?? 0) > 0,
-    physPortName: attributes.physPortName,
     alias: latin1(attributes.alias),
     xdpModes: xdpModes[attributes.xdp?.attached ?? 0] ?? [],
     vfs: attributes.vfInfoList,

@@ -8,11 +8,13 @@ import { readSettings, type VfSettings } from './settings.ts';
 
 /**
  * In switchdev mode a VF talks to the network through its representor, which somebody has to wire: without that it is dead, and most
- * drivers refuse the PF's VF settings.
- * @throws NotUsable
+ * drivers refuse the PF's VF settings. In legacy mode ports can have a switch id, too (ice, mlx5_core, netdevsim): devlink tells the mode.
+ * @throws NotUsable, KernelError
  */
-export function refuseSwitchdev(vf: Vf, pf: Link): void {
-  if (!pf.isSwitchPort || !/^p\d+$/.test(pf.physPortName ?? '')) return;
+export async function refuseSwitchdev(host: Host, vf: Vf, pf: Link): Promise<void> {
+  if (!pf.isSwitchPort) return;
+  const { isSwitchdev } = await import('../kernel/devlink.ts');
+  if (!(await isSwitchdev(host.netns, { bus: 'pci', device: vf.pf.pci }))) return;
   throw new NotUsable(
     `${pfName(vf.pf)} is in switchdev mode: this plugin serves legacy mode ` +
       `(devlink dev eswitch set pci/${vf.pf.pci} mode legacy); for switchdev use ovs-cni or accelerated-bridge-cni`,
