@@ -88,6 +88,10 @@ async function outcomeOf(name: string, args: readonly unknown[]): Promise<object
   }
 }
 
+/** The build's rehearsal: how fast this program starts is nobody's concern. */
+export const rehearse = () => Promise.resolve(0);
+export const pretend = (): unknown => undefined;
+
 export async function main([name = '', args = '[]']: readonly string[]): Promise<never> {
   const outcome = await outcomeOf(name, JSON.parse(args) as unknown[]);
   writeStream('stdout', `${JSON.stringify(outcome)}\n`);
