@@ -31,7 +31,7 @@ PLATFORMS = --platform $(subst $(EMPTY) ,$(COMMA),$(ARCHS:%=linux/%))
 HOURS = test/lab/kernels test/lab/containerd test/lab/crash test/lab/error-matrix test/lab/vf-in-reset test/lab/device-vanishes test/lab/dpdk test/lab/storm test/lab/docker test/lab/fuzz test/lab/rdma
 # What a kernel can make a difference to; the usual one has all suites.
 KERNELS = 5.10 6.1 newest
-KERNEL_SUITES = test/lab/attach test/lab/protocol test/lab/recovery test/lab/state test/lab/nic
+KERNEL_SUITES = test/lab/attach test/lab/recovery
 SOURCES = $(shell find src -name '*.ts')
 ENGINE_SOURCES = $(wildcard src/engine/*.[chS] src/engine/*.ld) src/kernel/native/system.c build/bytecode.c \
   build/static.ts build/linked-in.ts build/executable.ts build/toolchain.ts build/engine-sources.ts
