@@ -18,6 +18,16 @@ import { type Wish, wishesOf } from './wish.ts';
  */
 export async function refuseNoDevice(host: Host, wish: Wish): Promise<void> {
   for (const one of wishesOf(wish)) await refuseNoSuchDevice(host, one);
+  if (wish.bond) refuseTooFew(host, wishesOf(wish));
+}
+
+/** A bond of one PF needs two VFs of it. @throws NotUsable */
+function refuseTooFew(host: Host, wishes: readonly Wish[]): void {
+  const pools = wishes.flatMap(({ device }) => (device?.kind === 'pool' ? [device.pool] : []));
+  const vfs = pools.flatMap((pool) => candidates(host, pool).map(({ pci }) => pci));
+  if (pools.length < 2 || new Set(vfs).size > 1) return;
+  const pfs = new Set(pools.flatMap((pool) => pfsOf(host.sys, pool).map(({ pf }) => howToCreateVfs(pf))));
+  throw new NotUsable(`A bond needs two VFs to take: ${[...pfs].join('; ')}`);
 }
 
 async function refuseNoSuchDevice(host: Host, wish: Wish): Promise<void> {

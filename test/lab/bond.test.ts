@@ -349,6 +349,29 @@ describe('whatever a pod does to its bond, both VFs come back', () => {
     await restored();
   });
 
+  test('makes the VFs of one PF anew: packets go on over the other one, and DEL gives that back', async () => {
+    const free = { bond: bond(), promisc: true, trust: 'on', ipam };
+    await node.add('a', free);
+    await carrier('a');
+    expect((await bondOf('a')).flags).toContain('PROMISC');
+    const numVfs = `/sys/bus/pci/devices/${pfPci(1)}/sriov_numvfs`;
+    await node.sh(`echo 0 > ${numVfs}`);
+    await expect.poll(() => activeOf('a'), { timeout: 20_000 }).toBe(x);
+    expect(await node.ping('a', far)).toBeGreaterThan(0);
+    await node.sh(`echo 3 > ${numVfs}; udevadm settle 2>/dev/null || sleep 1`);
+    const made = await node.state();
+    await node.del('a', free);
+    expect(await linksOf('a')).toEqual([]);
+    expect(await claims()).toBe('');
+    const now = await node.state();
+    const of = ({ links }: typeof now, card: number) =>
+      links.filter(({ parentdev }) => parentdev?.startsWith(`0000:0${card + 1}:`));
+    expect(of(now, 1)).toEqual(of(made, 1)); // they are others now, and nobody's
+    const names = of(now, 0).map(({ ifname }) => ifname);
+    expect(names.filter((name) => name.startsWith('v0'))).toEqual([]);
+    expect(names).toHaveLength(4);
+  });
+
   test('CHECK tells of a bond that is not whole', async () => {
     const prevResult = await node.add('a', config);
     const check = async () => (await node.cni('CHECK', 'a', { ...config, prevResult })).answer as CniAnswer;
