@@ -14,7 +14,6 @@ import type { PodClaim } from '../vf/claims.ts';
 import type { Host } from '../vf/host.ts';
 import { findPf, NotUsable, standsAlone, type Vf } from '../vf/inventory.ts';
 import { flagsOf } from '../vf/modes.ts';
-import { findInPod } from '../vf/netdev.ts';
 import { Failure } from './failure.ts';
 import { openPodOf, takenName } from './pod.ts';
 import { type AllTaken, type Taken, takeDevice } from './ready.ts';
@@ -95,7 +94,8 @@ export async function makeBond(
   return host.log.change('bond made in the pod', fields, async () => {
     try {
       const options = { ifname: podIfname, mtu: mtu ?? smallestMtu, miimonMs: bond?.miimonMs ?? 0 };
-      await addBond(pod.rtnl, options);
+      const [vf, other] = parts.map(({ device }) => device.vf.pci) as [string, string];
+      await addBond(pod.rtnl, bondIfindex(vf, other), options);
     } catch (error) {
       if (!isErrno(error, Errno.EEXIST)) throw error;
       throw takenName(podIfname); // just now
@@ -132,17 +132,30 @@ export async function bondOfSlave(pod: Netns, { master }: Link): Promise<Link | 
 }
 
 /**
- * Deletes the bond of a claim, if its pod is there: both of its slaves are free then, and nobody can use the address any more. Whatever it is
- * called by now, it is the one that the device is in, else one of its name.
+ * The index that a bond has in its pod: made of the address of its first VF, so that it is found again whatever it is called by then, and no
+ * other call's bond is taken for it. The kernel itself counts from 1.
+ */
+export function bondIfindex(pci: string, other: string): number {
+  const [domain = '', bus = '', slot = ''] = (pci < other ? pci : other).split(':');
+  const [device = '', fn = ''] = slot.split('.');
+  const [d, b, s, f] = [domain, bus, device, fn].map((part) => Number.parseInt(part, 16)) as [
+    number,
+    number,
+    number,
+    number,
+  ];
+  return 0x4000_0000 + ((d & 0x3fff) << 16) + (b << 8) + (s << 3) + f;
+}
+
+/**
+ * Deletes the bond of a claim, if its pod is there: both of its slaves are free then, and nobody can use the address any more.
  */
 export async function removeBond(host: Host, claim: PodClaim, { netns }: Caller): Promise<void> {
-  if (!claim.bond) return;
-  const { ifname } = claim.bond;
-  using pod = openPodOf(claim, netns);
-  if (!pod) return;
-  const slave = await findInPod(pod, claim.vf.pci, claim.podIfname);
-  const bond = (slave && (await bondOfSlave(pod, slave))) ?? (await getBond(pod.rtnl, ifname));
+  const { vf, bond } = claim;
   if (!bond) return;
-  const fields = { vf: claim.vf.pci, ifname: bond.ifname };
-  await host.log.change('bond removed from the pod', fields, () => deleteLink(pod.rtnl, bond.ifindex));
+  using pod = openPodOf(claim, netns);
+  const found = pod && (await getBond(pod.rtnl, bondIfindex(vf.pci, bond.other)));
+  if (!pod || !found) return;
+  const fields = { vf: vf.pci, ifname: found.ifname };
+  await host.log.change('bond removed from the pod', fields, () => deleteLink(pod.rtnl, found.ifindex));
 }

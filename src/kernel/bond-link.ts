@@ -45,17 +45,21 @@ export interface Bond {
 }
 
 /**
- * Makes a bond of mode active-backup with fail_over_mac active, down and without slaves. Same as `ip link add IFNAME mtu MTU type bond mode
- * active-backup miimon MS fail_over_mac active`.
+ * Makes a bond of mode active-backup with fail_over_mac active, down and without slaves. Same as `ip link add IFNAME index N mtu MTU type
+ * bond mode active-backup miimon MS fail_over_mac active`.
  * @throws KernelError
  */
 export async function addBond(
   rtnl: Rtnetlink,
+  ifindex: number,
   { ifname, mtu, miimonMs }: { readonly ifname: string; readonly mtu: number; readonly miimonMs: number },
 ): Promise<void> {
   const mode = { mode: BOND_MODE_ACTIVEBACKUP, miimonMs, failOverMac: BOND_FOM_ACTIVE };
   const info = { kind: 'bond', data: bondData.write(mode) };
-  const request = bondMessage.write({ header: linkHeader(0), attributes: { mtu, ifname, linkInfo: info } });
+  const request = bondMessage.write({
+    header: linkHeader(ifindex),
+    attributes: { mtu, ifname, linkInfo: info },
+  });
   await rtnl.request(`make the bond ${ifname}`, RTM_NEWLINK, request, NLM_F_CREATE | NLM_F_EXCL);
 }
 

@@ -26,7 +26,8 @@ const requests: Record<string, string> = {
   ...Object.fromEntries(
     Object.entries(settings).map(([name, setting]) => [name, `ip link set lo vf 1 ${setting}`]),
   ),
-  'bond-add': 'ip link add net1 mtu 1400 type bond mode active-backup miimon 100 fail_over_mac active',
+  'bond-add':
+    'ip link add net1 index 1073807616 mtu 1400 type bond mode active-backup miimon 100 fail_over_mac active',
   'bond-primary': 'ip link set lo type bond primary lo',
   'bond-enslave': 'ip link set lo master lo',
   'bond-delete': 'ip link delete lo',

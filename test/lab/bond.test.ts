@@ -274,6 +274,19 @@ test('two VFs of one PF, and a VF with a NIC that has no PF', async () => {
   }
 });
 
+test('two ADDs at once of one attachment: one of them makes it at most, and takes nothing of the other', async () => {
+  const [one, other] = [0, 1].map((n) => ({ bond: { devices: [vfPci(0, n), vfPci(1, n)] }, ipam }));
+  const outcomes = await Promise.all([node.cni('ADD', 'a', one ?? {}), node.cni('ADD', 'a', other ?? {})]);
+  const codes = outcomes.map(({ code, answer }) => (code === 0 ? 0 : answer?.code));
+  expect(codes.filter((code) => code === 0).length).toBeLessThanOrEqual(1);
+  expect(codes.filter((code) => ![0, 4, 11].includes(code ?? 0))).toEqual([]);
+  if (codes.includes(0))
+    expect((await linksOf('a')).filter(({ master }) => master === 'net1')).toHaveLength(2);
+  await node.del('a', {});
+  expect(await linksOf('a')).toEqual([]);
+  await restored();
+});
+
 test('two ADDs at once that want the same two PFs, named in opposite order: no deadlock, no VF twice', async () => {
   await node.pods('c');
   const one = { bond: { pfs: [`${pfPci(0)}#0`, `${pfPci(1)}#0`] }, ipam };
@@ -334,7 +347,7 @@ describe('whatever a pod does to its bond, both VFs come back', () => {
         'link add own type dummy; link set own master net1; link set net1 type bond active_slave own',
       ],
       ['gives the bond another MAC', 'link set net1 address 02:00:00:00:66:66 mtu 1300 promisc on'],
-      ['makes another interface of that name', `link set net1 name gone; link add net1 type dummy`],
+      ['makes another interface of that name', `link set net1 name gone; link add net1 type bond`],
     ]),
   )('%s', async (_, commands) => {
     await node.add('a', config);
@@ -359,17 +372,19 @@ describe('whatever a pod does to its bond, both VFs come back', () => {
     await expect.poll(() => activeOf('a'), { timeout: 20_000 }).toBe(x);
     expect(await node.ping('a', far)).toBeGreaterThan(0);
     await node.sh(`echo 3 > ${numVfs}; udevadm settle 2>/dev/null || sleep 1`);
-    const made = await node.state();
     await node.del('a', free);
     expect(await linksOf('a')).toEqual([]);
     expect(await claims()).toBe('');
-    const now = await node.state();
-    const of = ({ links }: typeof now, card: number) =>
-      links.filter(({ parentdev }) => parentdev?.startsWith(`0000:0${card + 1}:`));
-    expect(of(now, 1)).toEqual(of(made, 1)); // they are others now, and nobody's
-    const names = of(now, 0).map(({ ifname }) => ifname);
-    expect(names.filter((name) => name.startsWith('v0'))).toEqual([]);
-    expect(names).toHaveLength(4);
+    // The VFs of card 1 are others now, at the same addresses: nothing of the pod is on them.
+    for (const card of [0, 1]) {
+      const { links } = await node.state();
+      const names = links.flatMap(({ ifname, parentdev = '' }) =>
+        parentdev.startsWith(`0000:0${card + 1}:`) ? [ifname] : [],
+      );
+      expect(names.filter((name) => name.startsWith('v0'))).toEqual([]);
+      expect(names).toHaveLength(4);
+      expect(await node.vf(card, 0)).toMatchObject({ trust: false });
+    }
   });
 
   test('CHECK tells of a bond that is not whole', async () => {

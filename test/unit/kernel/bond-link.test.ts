@@ -44,7 +44,7 @@ const create = 0x1 | 0x4 | 0x200 | 0x400; // REQUEST, ACK, EXCL, CREATE
 describe('what is sent is byte for byte what iproute2 sends', () => {
   test('to make a bond', async () => {
     const { rtnl, sent } = recording();
-    await addBond(rtnl, { ifname: 'net1', mtu: 1400, miimonMs: 100 });
+    await addBond(rtnl, 1_073_807_616, { ifname: 'net1', mtu: 1400, miimonMs: 100 });
     expect(sent).toMatchObject([{ type: 16, flags: create }]);
     expect(hex(sent[0]?.payload ?? new Uint8Array())).toBe(hex(golden('bond-add')));
   });
