@@ -72,10 +72,10 @@ describe("the host's state", () => {
     const prepare = `
       mkdir -p /var/lib/cni/sriov
       mount -t tmpfs -o size=4k tmpfs /var/lib/cni/sriov
+      touch /var/lib/plugin; mount --bind "$1" /var/lib/plugin # this checkout may be below /tmp
       for folder in /run /tmp; do mount -t tmpfs -o ro tmpfs $folder; done`;
-    expect(run('STATUS', JSON.stringify({ ...config, cniVersion: '1.1.0' }), { prepare }).answer?.code).toBe(
-      50,
-    );
+    const options = { prepare, exec: '/var/lib/plugin' };
+    expect(run('STATUS', JSON.stringify({ ...config, cniVersion: '1.1.0' }), options).answer?.code).toBe(50);
   });
 
   test('a broken OpenSSL configuration of the host or in the environment is not read', () => {
