@@ -14,6 +14,8 @@ export function dockerCases(release: DockerRelease): void {
   vi.setConfig({ testTimeout: 600_000, hookTimeout: 600_000 });
   // What the generations have in common the newest one shows.
   const once = test.runIf(release === 'sid' || isSoak);
+  // Where dockerd or the machine starts again, which takes most of a minute.
+  const rarely = test.runIf(isSoak);
   let docker: DockerNode;
   let node: TestNode;
   let pristine: unknown;
@@ -155,7 +157,7 @@ export function dockerCases(release: DockerRelease): void {
     },
   );
 
-  once(
+  rarely(
     'two families; --internal and gateway=none have no default route and no second interface',
     async () => {
       await docker.network('both', '--ipv6 --subnet 10.7.0.0/24 --subnet fd00:7::/64');
@@ -183,7 +185,7 @@ export function dockerCases(release: DockerRelease): void {
     },
   );
 
-  test('the driver killed: between two calls, inside CreateEndpoint, inside DeleteEndpoint', async () => {
+  once('the driver killed: between two calls, inside CreateEndpoint, inside DeleteEndpoint', async () => {
     await docker.run('aa', '--network fast');
     await docker.killDriver();
     await docker.remove('aa');
@@ -208,43 +210,49 @@ export function dockerCases(release: DockerRelease): void {
     await expectPristine();
   });
 
-  test('dockerd killed: its containers are gone at its next start, the one that restarts has one VF', async () => {
-    await docker.run('aa', '--network fast');
-    await docker.run('bb', '--network fast --restart always');
-    await docker.killDaemon();
-    await docker.startDaemon();
-    await untilListed(/container bb/);
-    await expect
-      .poll(async () => countIn(await list(), / free /g), { timeout: 90_000, interval: 1000 })
-      .toBe(2);
-    expect(await vfsIn(await docker.netns('bb'))).toHaveLength(1);
-    await docker.remove('aa', 'bb');
-    await expectPristine();
-  });
+  once(
+    'dockerd killed: its containers are gone at its next start, the one that restarts has one VF',
+    async () => {
+      await docker.run('aa', '--network fast');
+      await docker.run('bb', '--network fast --restart always');
+      await docker.killDaemon();
+      await docker.startDaemon();
+      await untilListed(/container bb/);
+      await expect
+        .poll(async () => countIn(await list(), / free /g), { timeout: 90_000, interval: 1000 })
+        .toBe(2);
+      expect(await vfsIn(await docker.netns('bb'))).toHaveLength(1);
+      await docker.remove('aa', 'bb');
+      await expectPristine();
+    },
+  );
 
-  test('dockerd killed with live-restore: containers keep their VFs; one that died meanwhile gives its VF back', async () => {
-    await docker.liveRestore(true);
-    await docker.run('aa', '--network fast');
-    await docker.run('bb', '--network fast');
-    const [a, b] = [await docker.netns('aa'), await docker.netns('bb')];
-    const { IPAddress } = await docker.inNetwork('aa', 'fast');
-    const pid = await docker.pid('bb');
-    await docker.killDaemon();
-    await expectPing(b, IPAddress);
-    await node.sh(`/opt/cni/bin/sriov gc; kill -9 ${pid}`);
-    await docker.startDaemon();
-    expect(await vfsIn(a)).toHaveLength(1);
-    // Docker 20.10 tells the driver of its start only when it needs it.
-    await docker.run('cc', '--network fast');
-    await expect
-      .poll(async () => countIn(await list(), / free /g), { timeout: 90_000, interval: 1000 })
-      .toBe(1);
-    // From the new one: it may have the address of the dead one, and before Docker 28 nobody tells the neighbours.
-    await expectPing(await docker.netns('cc'), IPAddress);
-    await docker.remove('aa', 'bb', 'cc');
-    await docker.liveRestore(false);
-    await expectPristine();
-  });
+  rarely(
+    'dockerd killed with live-restore: containers keep their VFs; one that died meanwhile gives its VF back',
+    async () => {
+      await docker.liveRestore(true);
+      await docker.run('aa', '--network fast');
+      await docker.run('bb', '--network fast');
+      const [a, b] = [await docker.netns('aa'), await docker.netns('bb')];
+      const { IPAddress } = await docker.inNetwork('aa', 'fast');
+      const pid = await docker.pid('bb');
+      await docker.killDaemon();
+      await expectPing(b, IPAddress);
+      await node.sh(`/opt/cni/bin/sriov gc; kill -9 ${pid}`);
+      await docker.startDaemon();
+      expect(await vfsIn(a)).toHaveLength(1);
+      // Docker 20.10 tells the driver of its start only when it needs it.
+      await docker.run('cc', '--network fast');
+      await expect
+        .poll(async () => countIn(await list(), / free /g), { timeout: 90_000, interval: 1000 })
+        .toBe(1);
+      // From the new one: it may have the address of the dead one, and before Docker 28 nobody tells the neighbours.
+      await expectPing(await docker.netns('cc'), IPAddress);
+      await docker.remove('aa', 'bb', 'cc');
+      await docker.liveRestore(false);
+      await expectPristine();
+    },
+  );
 
   once('between Leave and DeleteEndpoint Docker takes the VF back, and nobody else', async () => {
     await docker.run('aa', '--network fast');
@@ -365,7 +373,7 @@ export function dockerCases(release: DockerRelease): void {
     await expectPristine();
   });
 
-  test.runIf(isSoak)('the driver down when a container ends: its start gives the VF back', async () => {
+  rarely('the driver down when a container ends: its start gives the VF back', async () => {
     await docker.run('aa', '--network fast');
     await docker.stopDriver();
     await docker.remove('aa');
@@ -374,7 +382,7 @@ export function dockerCases(release: DockerRelease): void {
     await expectPristine(240_000);
   });
 
-  once(
+  rarely(
     'a reboot: the container that starts by itself has one VF as before, nothing of the old ones is left',
     async () => {
       await docker.run('aa', '--network fast --restart always');
