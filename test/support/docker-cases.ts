@@ -334,9 +334,8 @@ export function dockerCases(release: DockerRelease): void {
       ' busybox ': ' pause:1 /bin/busybox ',
     });
     expect(commands).toHaveLength(6);
-    let last = '';
-    for (const command of commands) last = await node.sh(command);
-    expect(last).toMatch(/attached .*container one \(five\)/);
+    for (const command of commands) await node.sh(command);
+    await untilListed(/attached .*container one \(five\)/);
     await docker.remove('one');
     await node.sh('docker network rm five');
     await expectPristine();

@@ -122,9 +122,11 @@ export class DockerNode implements AsyncDisposable {
 
   async startDaemon(): Promise<void> {
     await this.node.sh(`
-      setsid ${dockerd} < /dev/null >> /run/dockerd.log 2>&1 & echo $! > /run/dockerd.pid
+      start() { setsid ${dockerd} < /dev/null >> /run/dockerd.log 2>&1 & echo $! > /run/dockerd.pid; }
+      start
       for ((; SECONDS < 180;)); do
         docker version > /dev/null 2>&1 && exit
+        kill -0 $(cat /run/dockerd.pid) 2> /dev/null || start # it gives its containerd 15 s, which a busy machine may need
         sleep 0.25
       done
       tail -n 20 /run/dockerd.log >&2; exit 1`);
