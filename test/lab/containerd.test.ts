@@ -112,7 +112,7 @@ describe.each([bookworm, sid])('containerd of $release, through CRI', (release) 
     await expectPristine();
   });
 
-  test('after a reboot', async () => {
+  once('after a reboot', async () => {
     const old = await containerd.run('f');
     await tappedCalls(node);
     await containerd.crash();

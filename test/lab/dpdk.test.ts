@@ -274,7 +274,7 @@ describe('a VF for DPDK', () => {
     const indices = [0, 1, 2, 3, 4, 5, 6];
     const pods = indices.map((index) => `p${index}`);
     await node.pods(...pods);
-    for (let round = 0; round < (isSoak ? 20 : 2); round++) {
+    for (let round = 0; round < (isSoak ? 20 : 1); round++) {
       const results = await Promise.all(
         pods.map((pod) => node.add(pod, { pf: pfPci(0), dpdk: true, vlan: 100, ipam })),
       );

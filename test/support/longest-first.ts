@@ -3,7 +3,6 @@ import { BaseSequencer, type TestSpecification } from 'vitest/node';
 /** The files that take two minutes and more, the longest first. */
 const longest = [
   'docker-sid',
-  'storm-doors',
   'error-matrix',
   'error-matrix-dpdk',
   'containerd',
