@@ -2,4 +2,4 @@ import { describe } from 'vitest';
 import { bondDoor, describeCrashes } from '../support/crash.ts';
 
 // A file of its own: `make soak` runs two files at a time.
-describe('killed at every system call that changes something', () => describeCrashes('bond', bondDoor, 1));
+describe('killed at every system call that changes something', () => describeCrashes('bond', bondDoor, 3));

@@ -87,4 +87,4 @@ const door: Door = {
 };
 
 describe('killed at every system call that changes something', () =>
-  describeCrashes('docker', door, 1, { files: { '/opt/sriov': resolve('dist/sriov') } }));
+  describeCrashes('docker', door, 4, { files: { '/opt/sriov': resolve('dist/sriov') } }));

@@ -3,4 +3,4 @@ import { cniDoor, common, describeCrashes } from '../support/crash.ts';
 
 // A file of its own: `make soak` runs two files at a time.
 describe('killed at every system call that changes something', () =>
-  describeCrashes('DPDK', cniDoor({ ...common, dpdk: true }), 1));
+  describeCrashes('DPDK', cniDoor({ ...common, dpdk: true }), 4));

@@ -3,4 +3,4 @@ import { labArch } from '../../lab/arch.ts';
 import { cniDoor, common, describeCrashes } from '../support/crash.ts';
 
 describe('killed at every system call that changes something', () =>
-  describeCrashes('netdev', cniDoor(common), labArch === 'arm64' ? 1 : 3));
+  describeCrashes('netdev', cniDoor(common), labArch === 'arm64' ? 2 : 6));

@@ -126,6 +126,12 @@ export interface KillPoint {
   readonly victim: 'plugin' | 'child' | 'both';
 }
 
+/** A kill, and what cleans up after it: a name of {@link Door.recoveries}. */
+interface Try {
+  readonly point: KillPoint;
+  readonly recovery: string;
+}
+
 function isChanging({ name, line }: TracedCall): boolean {
   return name !== 'openat' || /O_(CREAT|TRUNC|TMPFILE|WRONLY|RDWR)/.test(line);
 }
@@ -197,7 +203,7 @@ async function runKilled(
 
 /**
  * Kills the attaching and the detaching call of a door at every system call that changes something, each point in a run of its own, and cleans up in each way.
- * @param sampled how many points of a command `make test` tries with each way to clean up
+ * @param sampled how many points of a command `make test` tries, each with one of the ways to clean up
  * @param more what the machine needs beside
  */
 export function describeCrashes(kind: string, door: Door, sampled: number, more: LabOptions = {}): void {
@@ -225,14 +231,14 @@ export function describeCrashes(kind: string, door: Door, sampled: number, more:
 
   /** Kills a command at each point, cleans up, compares; returns what went wrong. */
   async function tryPoints(
-    points: readonly KillPoint[],
-    recovery: string,
+    name: string,
+    chosen: readonly Try[],
     killed: (point: KillPoint) => Promise<boolean>,
   ): Promise<string[]> {
     const failures: string[] = [];
     let tried = 0;
     let missed = 0;
-    for (const point of points) {
+    for (const { point, recovery } of chosen) {
       const where = `${recovery}, after a kill of the ${point.victim} at ${point.call} ${point.n}`;
       try {
         await makePod();
@@ -264,12 +270,10 @@ export function describeCrashes(kind: string, door: Door, sampled: number, more:
           throw new Error(failures.join('\n'));
       }
     }
-    console.log(
-      `${kind}, ${recovery}: ${tried} of ${points.length} points recovered, ${missed} did not come`,
-    );
+    console.log(`${kind}, ${name}: ${tried} of ${chosen.length} points recovered, ${missed} did not come`);
     // Of a few, chance may take all: what a daemon does between two requests shifts its calls.
-    if (points.length > 3 && missed > points.length / 2)
-      failures.push(`${missed} of ${points.length} points did not come`);
+    if (chosen.length > 3 && missed > chosen.length / 2)
+      failures.push(`${missed} of ${chosen.length} points did not come`);
     return failures;
   }
 
@@ -294,21 +298,23 @@ export function describeCrashes(kind: string, door: Door, sampled: number, more:
     return points;
   }
 
-  for (const [i, recovery] of Object.keys(door.recoveries).entries()) {
-    const chosen = (points: readonly KillPoint[]) =>
-      isSoak ? points : sample(points, sampled, seeded(seed + i));
+  const recoveries = Object.keys(door.recoveries);
+  for (const ways of isSoak ? recoveries.map((recovery) => [recovery]) : [recoveries]) {
+    const name = ways.length > 1 ? 'some points, cleaned up in any way' : ways.join();
+    const choose = (points: readonly KillPoint[]): Try[] => {
+      const all = ways.flatMap((recovery) => points.map((point) => ({ point, recovery })));
+      return isSoak ? all : sample(all, sampled, seeded(seed));
+    };
 
-    test(`${kind}, attaching: ${recovery}`, { timeout: 14_400_000 }, async () => {
+    test(`${kind}, attaching: ${name}`, { timeout: 14_400_000 }, async () => {
       const points = await pointsOf(door.attach, nothing, detach);
-      const failures = await tryPoints(chosen(points), recovery, (point) =>
-        runKilled(node, point, door.attach),
-      );
+      const failures = await tryPoints(name, choose(points), (point) => runKilled(node, point, door.attach));
       expect(failures).toEqual([]);
     });
 
-    test(`${kind}, detaching: ${recovery}`, { timeout: 14_400_000 }, async () => {
+    test(`${kind}, detaching: ${name}`, { timeout: 14_400_000 }, async () => {
       const points = await pointsOf(door.detach, attach, nothing);
-      const failures = await tryPoints(chosen(points), recovery, async (point) => {
+      const failures = await tryPoints(name, choose(points), async (point) => {
         await attach();
         return runKilled(node, point, door.detach);
       });

@@ -341,7 +341,7 @@ export function dockerCases(release: DockerRelease): void {
     await expectPristine();
   });
 
-  once('deploy/examples/docker.sh', async () => {
+  rarely('deploy/examples/docker.sh', async () => {
     await node.machine.write('/run/docker.sh', readFileSync('deploy/examples/docker.sh', 'utf8'));
     const output = await node.sh(`PF=${pfPci(0)} IMAGE=pause:1 sh /run/docker.sh`);
     expect(output).toMatch(/attached .*(container db|Docker's endpoint)/);

@@ -89,6 +89,18 @@ export function difference(before: unknown, after: unknown): string {
   return [...gone, ...now.filter((line) => !old.includes(line)).map((line) => `+${line}`)].join('\n');
 }
 
+/** Drivers and files of a node. A program's start takes an emulated processor longer than all that bash does here by itself. */
+const restOfState = `
+  shopt -s globstar nullglob dotglob
+  printf '%s\\n' /sys/bus/pci/drivers/*/0000:*
+  for file in /sys/bus/pci/devices/*/driver_override /sys/bus/pci/devices/*/infiniband_*/*/ibdev; do
+    printf '%s:%s\\n' $file "$(< $file)"
+  done
+  printf '%s\\n' /sys/bus/pci/devices/*/infiniband/*
+  for file in /var/lib/cni/** /run/k8s.cni.cncf.io/**; do
+    [[ ! -f $file || $file == *.lock || $file == */last_reserved_ip.* || $file == */lock ]] || echo $file
+  done`;
+
 /** A node of the lab with VFs on its cards, the plugin at /opt/cni/bin/sriov and Debian's plugins beside it. */
 export class TestNode implements AsyncDisposable {
   readonly machine: Machine;
@@ -242,7 +254,8 @@ export class TestNode implements AsyncDisposable {
    * them are equal if nothing was left behind.
    */
   async state(): Promise<NodeState> {
-    const links = (await this.links()).map(
+    const [shown, rest] = await Promise.all([this.links(), this.sh(restOfState)]);
+    const links = shown.map(
       ({ ifname, address, mtu, flags, promiscuity, altnames, ifalias, parentdev, vfinfo_list }) => ({
         ifname,
         address,
@@ -256,13 +269,6 @@ export class TestNode implements AsyncDisposable {
         vfinfo_list,
       }),
     );
-    const rest = await this.sh(`
-      printf '%s\\n' /sys/bus/pci/drivers/*/0000:*
-      grep -H . /sys/bus/pci/devices/*/driver_override
-      grep -H . /sys/bus/pci/devices/*/infiniband_*/*/ibdev 2>/dev/null || true
-      ls -d /sys/bus/pci/devices/*/infiniband/* 2>/dev/null || true
-      find /var/lib/cni -type f -not -name '*.lock' -not -name 'last_reserved_ip.*' -not -name lock | sort
-      find /run/k8s.cni.cncf.io -type f 2>/dev/null | sort || true`);
     return {
       links: links.sort((a, b) => (a.parentdev ?? a.ifname).localeCompare(b.parentdev ?? b.ifname)),
       rest,
