@@ -82,8 +82,8 @@ test-netns: $(BOTH) ## run the tests in network namespaces, of the engine, and t
 test-lab: $(EXECUTABLE) ## run the tests in the lab; T=pattern picks files, ENGINE=node the other executable, ARCH=arm64 or KERNEL=5.10 another lab
 	$(VITEST) --project lab $(T)
 
-bench: $(EXECUTABLE) ## measure: start-up, ADD and DEL in the lab, growth; ONLY=start-up,instructions,lab,growth OUT=docs/performance.md
-	$(NODE) bench/main.ts $(if $(ONLY),--only $(ONLY)) $(if $(OUT),--out $(OUT))
+bench: $(EXECUTABLE) ## measure: start-up, ADD and DEL in the lab, growth; ONLY=start-up,instructions,lab,growth OUT=docs/performance.md BEFORE=executable
+	$(NODE) bench/main.ts $(if $(ONLY),--only $(ONLY)) $(if $(OUT),--out $(OUT)) $(if $(BEFORE),--before $(BEFORE))
 
 soak: $(BOTH) ## run all of the error and crash matrices, storm and fuzz, and every kernel (hours); SEED=2 makes other choices
 	SOAK=1 $(VITEST) --project unit --project netns test/unit/cni/fuzz test/netns/differential

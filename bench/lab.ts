@@ -13,8 +13,14 @@ export class BenchNode {
     this.node = node;
   }
 
-  static async start(pfs: number): Promise<BenchNode> {
-    const node = await TestNode.start({ pfs, vfs: 7, files: { '/bench/measure': buildMeasure() } });
+  /** @param files more of them in the guest: path there, path here */
+  static async start(pfs: number, files: Readonly<Record<string, string>> = {}): Promise<BenchNode> {
+    const node = await TestNode.start({
+      pfs,
+      vfs: 7,
+      processors: 2,
+      files: { '/bench/measure': buildMeasure(), ...files },
+    });
     return new BenchNode(node);
   }
 
@@ -61,17 +67,20 @@ const warmUps = 3;
 const rounds = 30;
 const settings = { vlan: 100, vlanQoS: 3, spoofchk: 'off', trust: 'on', max_tx_rate: 200 };
 
-/** ADD and DEL of a real VF: ours and Debian's host-device on the same VF, in turn; then with PF settings; then by phase. */
-export async function endToEnd(): Promise<string> {
-  const bench = await BenchNode.start(1);
+/**
+ * ADD and DEL of a real VF: ours and Debian's host-device on the same VF, in turn; then with PF settings; then by phase.
+ * @param before an executable of ours from another day, in turn with the others
+ */
+export async function endToEnd(before?: string): Promise<string> {
+  const bench = await BenchNode.start(1, before === undefined ? {} : { [`${plugins}/before`]: before });
   try {
-    return await takeTurns(bench);
+    return await takeTurns(bench, before !== undefined);
   } finally {
     await bench.stop();
   }
 }
 
-async function takeTurns(bench: BenchNode): Promise<string> {
+async function takeTurns(bench: BenchNode, hasBefore: boolean): Promise<string> {
   const { node } = bench;
   await node.pods('a');
   const ip = await node.sh('command -v ip');
@@ -102,6 +111,13 @@ async function takeTurns(bench: BenchNode): Promise<string> {
     call('host-device DEL', `${plugins}/host-device`, 'DEL', 'a', hostDevice),
     named('sriov ADD, PF settings', addSet),
     named('sriov DEL, PF settings', delSet),
+    ...(hasBefore
+      ? [add, del, addSet, delSet].map((one, i) => ({
+          ...one,
+          name: `before ${['ADD', 'DEL', 'ADD, PF settings', 'DEL, PF settings'][i] ?? ''}`,
+          program: `${plugins}/before`,
+        }))
+      : []),
   ];
   // The kernel clears up after a link's move when the program has ended, and whoever comes next would pay for it.
   const settle: Case = {
@@ -118,10 +134,10 @@ async function takeTurns(bench: BenchNode): Promise<string> {
   const runs = new Map([...all].map(([name, each]) => [name, each.slice(warmUps)]));
   const wall = (name: string) => wallOf(runs.get(name));
   const cpu = (name: string) => cpuOf(runs.get(name));
-  const row = (command: string) => {
-    const [ours, theirs] = [`sriov ${command}`, `host-device ${command}`];
+  const row = (command: string, peer = 'host-device') => {
+    const [ours, theirs] = [`sriov ${command}`, `${peer} ${command}`];
     return [
-      command,
+      peer === 'host-device' ? command : `${command}, beside ${peer}`,
       ms(wall(ours)),
       ms(wall(theirs)),
       ratio(wall(ours), wall(theirs)),
@@ -161,6 +177,9 @@ async function takeTurns(bench: BenchNode): Promise<string> {
       ],
       alone('ADD'),
       alone('DEL'),
+      ...(hasBefore
+        ? ['ADD', 'DEL', 'ADD, PF settings', 'DEL, PF settings'].map((command) => row(command, 'before'))
+        : []),
     ],
   );
   return `${main}\n\n${await phases(bench, { ...own, ...settings })}`;

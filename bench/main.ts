@@ -2,15 +2,20 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 
-const benchmarks: Readonly<Record<string, () => Promise<string>>> = {
-  'start-up': async () => (await import('./start-up.ts')).startUp(),
+const benchmarks: Readonly<Record<string, (before: string | undefined) => Promise<string>>> = {
+  'start-up': async (before) => (await import('./start-up.ts')).startUp(before),
   instructions: async () => (await import('./instructions.ts')).instructions(),
-  lab: async () => (await import('./lab.ts')).endToEnd(),
+  lab: async (before) => (await import('./lab.ts')).endToEnd(before),
   growth: async () => (await import('./growth.ts')).growth(),
 };
 
 const { values } = parseArgs({
-  options: { only: { type: 'string', default: Object.keys(benchmarks).join(',') }, out: { type: 'string' } },
+  options: {
+    only: { type: 'string', default: Object.keys(benchmarks).join(',') },
+    out: { type: 'string' },
+    // An executable of another day, measured in turn with today's.
+    before: { type: 'string' },
+  },
 });
 
 /** Puts tables into a document, between its marks `<!-- bench NAME -->` and `<!-- end -->`. */
@@ -28,7 +33,7 @@ for (const name of values.only.split(',')) {
   const run = benchmarks[name];
   if (!run) throw new Error(`There is no benchmark "${name}": --only ${Object.keys(benchmarks).join(',')}`);
   console.error(`bench: ${name} ...`);
-  const text = await run();
+  const text = await run(values.before);
   console.log(`${text}\n`);
   if (values.out !== undefined) fillIn(values.out, name, text);
 }

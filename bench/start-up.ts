@@ -12,8 +12,11 @@ const rounds = { warm: 42, cold: 9, burst: 5 };
 const warmUps = 2;
 const noSuchVf = '0000:ff:1f.7';
 
-/** What a start costs on this very machine: ours beside Debian's host-device, out of the lab's cache, in turn. */
-export async function startUp(): Promise<string> {
+/**
+ * What a start costs on this very machine: ours beside Debian's host-device, out of the lab's cache, in turn.
+ * @param before an executable of ours from another day, beside them
+ */
+export async function startUp(before?: string): Promise<string> {
   const folder = mkdtempSync(`${tmpdir()}/sriov-bench-`);
   const pod = `bench-${process.pid}`;
   execFileSync('ip', ['netns', 'add', pod]);
@@ -21,11 +24,14 @@ export async function startUp(): Promise<string> {
     const sriov = builtExecutable;
     const hostDevice = await fetchHostDevice(folder);
     const measure = resolve(buildMeasure());
-    const plugins = { sriov, 'host-device': hostDevice };
-    const cases = Object.entries(plugins).flatMap(([type, program]) => [
-      call(`${type} VERSION`, program, 'VERSION', pod, {}),
-      call(`${type} refused ADD`, program, 'ADD', pod, { type, deviceID: noSuchVf, pciBusID: noSuchVf }),
-    ]);
+    const plugins = { sriov, 'host-device': hostDevice, ...(before === undefined ? {} : { before }) };
+    const cases = Object.entries(plugins).flatMap(([name, program]) => {
+      const config = { type: name.replace('before', 'sriov'), deviceID: noSuchVf, pciBusID: noSuchVf };
+      return [
+        call(`${name} VERSION`, program, 'VERSION', pod, {}),
+        call(`${name} refused ADD`, program, 'ADD', pod, config),
+      ];
+    });
     const run = (mode: string, count: number, chosen: readonly Case[]) => {
       const files = chosen.map((one, i) => {
         writeFileSync(`${folder}/${i}`, caseFile(one));

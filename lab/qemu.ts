@@ -11,6 +11,11 @@ export interface Hardware {
   readonly arch?: Arch;
   /** The kernel (default: the one that the variable KERNEL names, else 6.12). */
   readonly kernel?: KernelName;
+  /**
+   * How many processors (default: 1 where they are emulated, else 2). With two emulated ones, each waiting for the other while
+   * neither has one of the host's, the same work needs half as much time of the host again.
+   */
+  readonly processors?: number;
   /** Emulated 82576 cards, one PF and seven VFs each (default 2). */
   readonly pfs?: number;
   /** SR-IOV cards of virtio's kind, one PF and three VFs each (default 0). */
@@ -119,6 +124,7 @@ export function qemuCommand(start: Start): [string, string[]] {
   ];
   const board = boards[files.arch];
   const isEmulated = accelerator === 'tcg';
+  const { processors = isEmulated ? 1 : 2 } = start.hardware;
   const tree = `${files.host}/tree`;
   const words = [
     `console=${board.console}`,
@@ -135,7 +141,7 @@ export function qemuCommand(start: Start): [string, string[]] {
     ['-no-reboot'],
     ['-display', 'none'],
     ['-machine', board.machine + (iommu ? board.iommu.machine : '')],
-    ['-smp', '2'],
+    ['-smp', String(processors)],
     ['-m', String(memoryMiB)],
     ['-accel', isEmulated ? 'tcg,thread=multi' : 'kvm'],
     ['-cpu', isEmulated ? board.processor : 'host'],

@@ -11,7 +11,7 @@ describe('a VF for DPDK', () => {
   let pristine: unknown;
 
   beforeAll(async () => {
-    node = await TestNode.start({ pfs: 1, disks: ['dpdk'] });
+    node = await TestNode.start({ pfs: 1, disks: ['dpdk'], processors: 2 });
     await Testpmd.prepare(node);
     await node.pods('a', 'b', 'c');
     pristine = await node.state();

@@ -5,7 +5,7 @@ import { difference, hostLocal, pfPci, TestNode, vfPci } from '../support/node.t
 let node: TestNode;
 let pristine: unknown;
 beforeAll(async () => {
-  node = await TestNode.start({ pfs: 1, vfs: 4 });
+  node = await TestNode.start({ pfs: 1, vfs: 4, processors: 2 });
   await node.machine.write('/usr/local/lib/cni/moody', moodyIpam, 0o755);
 });
 afterAll(() => node[Symbol.asyncDispose]());

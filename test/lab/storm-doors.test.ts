@@ -30,7 +30,11 @@ interface Container {
 }
 
 rarely(story, { timeout: 3_600_000 }, async () => {
-  await using docker = await DockerNode.start('bookworm', { vfs: 7, disks: ['podman-trixie'] });
+  await using docker = await DockerNode.start('bookworm', {
+    vfs: 7,
+    disks: ['podman-trixie'],
+    processors: 2,
+  });
   const { node } = docker;
   const podman = await PodmanNode.on(node);
   await docker.network('net', '--subnet 10.9.0.0/24 -o vlan=100');

@@ -6,7 +6,7 @@ import { prepareStorm, storm } from '../support/storm.ts';
 const operations = isSoak ? 1000 : 60;
 
 test(`${operations} operations of 60 pods on 28 VFs, 16 at a time: no VF is lost or given twice`, async () => {
-  await using node = await TestNode.start({ pfs: 4, vfs: 7 });
+  await using node = await TestNode.start({ pfs: 4, vfs: 7, processors: 2 });
   await prepareStorm(node);
   const pristine = await node.state();
   const names = Array.from({ length: 60 }, (_, i) => `pod${i}`);

@@ -157,6 +157,38 @@ export function dockerCases(release: DockerRelease): void {
     },
   );
 
+  once(
+    'networks of the plugins that people come from: of Mellanox’s go on, others say what to do',
+    async () => {
+      const id = await node.sh("docker network inspect -f '{{.Id}}' slow");
+      const ours = `/var/lib/cni/sriov/networks/${id}.json`;
+      const theirs = `/etc/docker/mellanox/docker-sriov-plugin/${id}`;
+      await node.sh(`mv ${ours} /run/slow.json`);
+      const { code, stderr } = await docker.tryRun('aa', '--network slow');
+      expect(code).not.toBe(0);
+      expect(stderr).toMatch(/was made by another plugin.*docker network rm/);
+      await docker.remove('aa');
+
+      const config = {
+        Version: 0,
+        Netdevice: pfPci(0),
+        Mode: 'sriov',
+        Subnet: '',
+        Gateway: '10.8.0.1/24',
+        vlan: 8,
+      };
+      await node.sh(`mkdir -p ${theirs}`);
+      await node.machine.write(`${theirs}/config.json`, JSON.stringify({ ...config, Privileged: true }));
+      await docker.run('aa', '--network slow');
+      const [link] = await vfsIn(await docker.netns('aa'));
+      expect(link?.parentdev).toBe(vfPci(0, 0));
+      expect(await node.vf(0, 0)).toMatchObject({ vlan_list: [{ vlan: 8 }], trust: true, spoofchk: false });
+      await docker.remove('aa');
+      await node.sh(`rm -r /etc/docker/mellanox; mv /run/slow.json ${ours}`);
+      await expectPristine();
+    },
+  );
+
   rarely(
     'two families; --internal and gateway=none have no default route and no second interface',
     async () => {

@@ -80,7 +80,7 @@ export class DockerNode implements AsyncDisposable {
   /** Starts everything. `disks`: more software. */
   static async start(
     release: DockerRelease,
-    options: { pfs?: number; vfs: number; disks?: readonly Disk[] },
+    options: { pfs?: number; vfs: number; disks?: readonly Disk[]; processors?: number },
   ): Promise<DockerNode> {
     const { disks = [], ...cards } = options;
     // The static executable does not have the driver.
