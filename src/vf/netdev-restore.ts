@@ -29,7 +29,10 @@ async function nameFor(host: Host, link: Link, ifname: string): Promise<string> 
   const choose = async () => {
     const owner = await getLinkByName(rtnl, ifname);
     if (owner === undefined || owner.ifindex === link.ifindex) return ifname;
-    return isPassing(host, owner) ? undefined : interim;
+    if (isPassing(host, owner)) return undefined;
+    // Whoever was passing may have gone on between the two looks, and nothing of it is under this name any more.
+    const still = await getLinkByName(rtnl, ifname);
+    return still?.ifindex === owner.ifindex ? interim : undefined;
   };
   const name = await choose();
   if (name !== undefined) return name;

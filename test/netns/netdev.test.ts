@@ -191,6 +191,23 @@ test('restoreNetdev() takes the alias away that the pod gave it, and keeps the o
   expect(s.host.ip('link', 'show', 'vf0')).toContain('alias port of rack 7');
 });
 
+test('restoreNetdev() takes a name that its owner gives up while we look who that is', async () => {
+  using s = stage();
+  const original = netdevState(await linkOf(s.hostNetns, 'vf0'));
+  s.host.ip('link', 'set', 'vf0', 'name', 'late');
+  s.host.ip('link', 'add', 'vf0', 'type', 'ifb');
+  // A VF that is given back at the same time: by now it has its own name, and sysfs nothing under this one.
+  class Renaming extends Sysfs {
+    override linkName(path: string): string | undefined {
+      if (path === 'class/net/vf0/device') s.host.ip('link', 'set', 'vf0', 'name', 'its-own');
+      return undefined;
+    }
+  }
+  const host = { ...hostOf(s.hostNetns), sys: new Renaming() };
+  await restoreNetdev(host, vf, await linkOf(s.hostNetns, 'late'), original);
+  expect(s.host.ipJson('link', 'show', 'vf0')[0]).toMatchObject({ linkinfo: { info_kind: 'veth' } });
+});
+
 test('restoreNetdev() brings back name, alternative names, MAC, MTU and promisc', async () => {
   using s = stage();
   const host = hostOf(s.hostNetns);
