@@ -96,7 +96,7 @@ const restOfState = `
   for file in /sys/bus/pci/devices/*/driver_override /sys/bus/pci/devices/*/infiniband_*/*/ibdev; do
     printf '%s:%s\\n' $file "$(< $file)"
   done
-  printf '%s\\n' /sys/bus/pci/devices/*/infiniband/*
+  for device in /sys/bus/pci/devices/*/infiniband/*; do echo $device; done
   for file in /var/lib/cni/** /run/k8s.cni.cncf.io/**; do
     [[ ! -f $file || $file == *.lock || $file == */last_reserved_ip.* || $file == */lock ]] || echo $file
   done`;
