@@ -216,9 +216,9 @@ sys.exit(child.wait())`;
 
 test.runIf(engine === 'node')('an answer is given even if the native part cannot be loaded', () => {
   const prepare = `
+    mkdir -p /mnt; mount --bind "$(dirname "$1")" /mnt; mount -o remount,bind,ro /mnt
     umount /var/lib; mount -t tmpfs -o ro tmpfs /var/lib
-    for folder in /run /tmp /dev/shm; do mount -t tmpfs -o ro tmpfs $folder; done
-    mkdir -p /mnt; mount --bind "$(dirname "$1")" /mnt; mount -o remount,bind,ro /mnt`;
+    for folder in /run /tmp /dev/shm; do mount -t tmpfs -o ro tmpfs $folder; done`;
   const { status, answer } = run('ADD', JSON.stringify(config), { prepare, exec: '/mnt/sriov' });
   expect(status).toBe(1);
   expect(answer).toMatchObject({
