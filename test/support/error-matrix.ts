@@ -502,7 +502,7 @@ export function describeErrors(
       const all = await first.points(situation);
       const wanted = process.env['POINTS'] === undefined ? undefined : new RegExp(process.env['POINTS']);
       const queue = wanted
-        ? all.filter((point) => wanted.test(pointName(point)))
+        ? all.filter((point) => wanted.test(`${pointName(point)} ${point.call.line}`))
         : isSoak
           ? all
           : sample(all, Number(process.env['ERRORS'] ?? sampled[situation] ?? 0), seeded(seed));

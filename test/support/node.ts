@@ -94,7 +94,7 @@ const restOfState = `
   shopt -s globstar nullglob dotglob
   printf '%s\\n' /sys/bus/pci/drivers/*/0000:*
   for file in /sys/bus/pci/devices/*/driver_override /sys/bus/pci/devices/*/infiniband_*/*/ibdev; do
-    printf '%s:%s\\n' $file "$(< $file)"
+    { read -r text < $file && echo $file:$text; } 2> /dev/null || true # it may go meanwhile
   done
   for device in /sys/bus/pci/devices/*/infiniband/*; do echo $device; done
   for file in /var/lib/cni/** /run/k8s.cni.cncf.io/**; do
