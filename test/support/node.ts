@@ -119,12 +119,12 @@ export class TestNode implements AsyncDisposable {
       await node.sh(`
         ip link set $(ls /sys/bus/pci/devices/${pfPci(card)}/net) up
         echo ${vfs} > /sys/bus/pci/devices/${pfPci(card)}/sriov_numvfs`);
-      if (kernel === '5.10') await node.#startVfs(card);
+      if (kernel === '5.10' || kernel === '6.1') await node.#startVfs(card);
     }
     return node;
   }
 
-  /** The igbvf of Linux 5.10 does not reach its PF while it is loaded: the PF learns the VF's MAC when the VF has been up for a while. */
+  /** The igbvf of Linux 5.10 and 6.1 does not reach its PF while it is loaded: the PF learns the VF's MAC when the VF has been up for a while. */
   async #startVfs(card: number): Promise<void> {
     await this.sh(`
       pf=$(ls /sys/bus/pci/devices/${pfPci(card)}/net)
