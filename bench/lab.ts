@@ -18,7 +18,7 @@ export class BenchNode {
     const node = await TestNode.start({
       pfs,
       vfs: 7,
-      processors: 2,
+      processors: 2, // as on every node: the kernel clears up after a move on another one
       files: { '/bench/measure': buildMeasure(), ...files },
     });
     return new BenchNode(node);
@@ -99,6 +99,8 @@ async function takeTurns(bench: BenchNode, hasBefore: boolean): Promise<string> 
   const iproute2 = (name: string, args: string): Case => {
     return { name: `iproute2 ${name}`, program: `${ip} ${args}`, env: {}, stdin: '' };
   };
+  const ours = { ADD: add, DEL: del, 'ADD, PF settings': addSet, 'DEL, PF settings': delSet };
+  const earlier: Readonly<Record<string, Case>> = hasBefore ? ours : {};
   const cases = [
     iproute2('start', '-V'),
     iproute2('in', `link set dev ${host} netns a name net1 up`),
@@ -111,13 +113,10 @@ async function takeTurns(bench: BenchNode, hasBefore: boolean): Promise<string> 
     call('host-device DEL', `${plugins}/host-device`, 'DEL', 'a', hostDevice),
     named('sriov ADD, PF settings', addSet),
     named('sriov DEL, PF settings', delSet),
-    ...(hasBefore
-      ? [add, del, addSet, delSet].map((one, i) => ({
-          ...one,
-          name: `before ${['ADD', 'DEL', 'ADD, PF settings', 'DEL, PF settings'][i] ?? ''}`,
-          program: `${plugins}/before`,
-        }))
-      : []),
+    ...Object.entries(earlier).map(([command, one]) => ({
+      ...named(`before ${command}`, one),
+      program: `${plugins}/before`,
+    })),
   ];
   // The kernel clears up after a link's move when the program has ended, and whoever comes next would pay for it.
   const settle: Case = {
@@ -177,9 +176,7 @@ async function takeTurns(bench: BenchNode, hasBefore: boolean): Promise<string> 
       ],
       alone('ADD'),
       alone('DEL'),
-      ...(hasBefore
-        ? ['ADD', 'DEL', 'ADD, PF settings', 'DEL, PF settings'].map((command) => row(command, 'before'))
-        : []),
+      ...Object.keys(earlier).map((command) => row(command, 'before')),
     ],
   );
   return `${main}\n\n${await phases(bench, { ...own, ...settings })}`;

@@ -26,7 +26,11 @@ export async function startUp(before?: string): Promise<string> {
     const measure = resolve(buildMeasure());
     const plugins = { sriov, 'host-device': hostDevice, ...(before === undefined ? {} : { before }) };
     const cases = Object.entries(plugins).flatMap(([name, program]) => {
-      const config = { type: name.replace('before', 'sriov'), deviceID: noSuchVf, pciBusID: noSuchVf };
+      const config = {
+        type: name === 'host-device' ? name : 'sriov',
+        deviceID: noSuchVf,
+        pciBusID: noSuchVf,
+      };
       return [
         call(`${name} VERSION`, program, 'VERSION', pod, {}),
         call(`${name} refused ADD`, program, 'ADD', pod, config),

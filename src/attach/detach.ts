@@ -47,11 +47,11 @@ export async function detach(
     const notFreed = await freeLease(host, lease, caller);
     if (notFreed && !isHopeless(lease, caller)) failures.push(notFreed);
   }
-  const isKnown = claims.length > 0 || made !== undefined || leases.length > 0;
-  // Its ADD may have been killed while it wrote the claim, or the second one of a bond.
-  if (!isKnown || claims.some(({ bond }) => bond)) sweepUnfinished(host);
   const [first, ...others] = failures;
   for (const other of others) host.log.error('also not undone', { error: messageOf(other) });
   if (first) throw first;
+  const isKnown = claims.length > 0 || made !== undefined || leases.length > 0;
+  // Its ADD may have been killed while it wrote the claim, or the second one of a bond.
+  if (!isKnown || claims.some(({ bond }) => bond)) sweepUnfinished(host);
   return isKnown;
 }

@@ -8,7 +8,7 @@ describe.runIf(isSoak)('killed at every system call that changes something', () 
   describeCrashes(
     'RDMA',
     { ...cniDoor({ ...common, rdma: true }), prepare: (node) => loadSoftRoce(node, 'exclusive') },
-    3,
+    0,
     { disks: ['rdma'] },
   ),
 );

@@ -202,8 +202,9 @@ async function runKilled(
 }
 
 /**
- * Kills the attaching and the detaching call of a door at every system call that changes something, each point in a run of its own, and cleans up in each way.
- * @param sampled how many points of a command `make test` tries, each with one of the ways to clean up
+ * Kills the attaching and the detaching call of a door at every system call that changes something, each point in a run of its own, and
+ * cleans up in each way.
+ * @param sampled how many points of a command `make test` tries, each with one of the ways to clean up; 0 where it leaves the file out
  * @param more what the machine needs beside
  */
 export function describeCrashes(kind: string, door: Door, sampled: number, more: LabOptions = {}): void {

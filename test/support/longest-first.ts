@@ -2,15 +2,19 @@ import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
 /** The files that take a minute and a half and more, the longest first. */
 const longest = [
-  'bond',
-  'containerd',
-  'podman',
-  'protocol',
   'docker-sid',
   'error-matrix',
+  'podman',
+  'containerd',
+  'bond',
+  'protocol',
+  'storm',
+  'state',
+  'rdma',
+  'dpdk',
+  'nic',
   'docker',
   'error-matrix-dpdk',
-  'state',
   'crash-docker',
 ];
 

@@ -124,7 +124,10 @@ export class TestNode implements AsyncDisposable {
     return node;
   }
 
-  /** The igbvf of Linux 5.10 and 6.1 does not reach its PF while it is loaded: the PF learns the VF's MAC when the VF has been up for a while. */
+  /**
+   * The igbvf of Linux 5.10 and 6.1 does not reach its PF while it is loaded: the PF learns the VF's MAC when the VF has been up for a
+   * while.
+   */
   async #startVfs(card: number): Promise<void> {
     await this.sh(`
       pf=$(ls /sys/bus/pci/devices/${pfPci(card)}/net)
