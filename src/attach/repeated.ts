@@ -37,8 +37,8 @@ export async function refuseRepeated(
  * @throws Failure `busy`
  */
 export function refuseRival(host: Host, { vf, bond, owner: { containerId, ifname } }: PodClaim): void {
-  const ours = [vf.pci, bond?.other];
-  const rival = findClaims(host, containerId, ifname).find((other) => !ours.includes(other.vf.pci));
+  const ours = bond ? [vf.pci, bond.other] : [vf.pci];
+  const [rival] = findClaims(host, containerId, ifname, ours);
   if (!rival) return;
   throw new Failure(
     'busy',

@@ -14,7 +14,7 @@ const BOND_FOM_ACTIVE = 1;
 
 /** Text without a terminating zero where we write it, as iproute2 does; the kernel's own has one. */
 const kindName: Codec<string> = {
-  read: (bytes) => cstring.read(bytes),
+  ...cstring,
   write: (text) => Uint8Array.from(text, (char) => char.charCodeAt(0)),
 };
 

@@ -7,6 +7,8 @@ export interface Codec<T> {
   /** Length in bytes where it is fixed. */
   readonly size?: number;
   read(bytes: Uint8Array): T;
+  /** Reads what lies between two offsets: a message is read in place, without an object for each of its parts. */
+  readAt(data: DataView, start: number, end: number): T;
   write(value: T): Uint8Array;
 }
 
@@ -27,52 +29,67 @@ function view(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
+function bytesAt(data: DataView, start: number, end: number): Uint8Array {
+  return new Uint8Array(data.buffer, data.byteOffset + start, end - start);
+}
+
+type Parts<C> = Omit<C, 'read'>;
+
+/** A codec of its two halves. */
+export function codec<T>(parts: Parts<FixedCodec<T>>): FixedCodec<T>;
+export function codec<T>(parts: Parts<Codec<T>>): Codec<T>;
+export function codec<T>(parts: Parts<Codec<T>>): Codec<T> {
+  return { ...parts, read: (bytes) => parts.readAt(view(bytes), 0, bytes.length) };
+}
+
 /** Newer kernels append fields to structs, so a longer payload is fine and a shorter one is not. */
-function need(bytes: Uint8Array, size: number): Uint8Array {
-  if (bytes.length < size) throw new CodecError(`Cannot decode ${size} bytes from ${bytes.length}`);
-  return bytes;
+function need(size: number, start: number, end: number): void {
+  if (end - start < size) throw new CodecError(`Cannot decode ${size} bytes from ${end - start}`);
 }
 
 function scalar(
   size: number,
-  read: (v: DataView) => number,
+  read: (v: DataView, at: number) => number,
   write: (v: DataView, n: number) => void,
 ): FixedCodec<number> {
-  return {
+  return codec({
     size,
-    read: (bytes) => read(view(need(bytes, size))),
+    readAt: (data, start, end) => {
+      need(size, start, end);
+      return read(data, start);
+    },
     write: (value) => {
       const bytes = new Uint8Array(size);
       write(view(bytes), value);
       return bytes;
     },
-  };
+  });
 }
 
 export const u8 = scalar(
   1,
-  (v) => v.getUint8(0),
+  (v, at) => v.getUint8(at),
   (v, n) => v.setUint8(0, n),
 );
 export const u16 = scalar(
   2,
-  (v) => v.getUint16(0, true),
+  (v, at) => v.getUint16(at, true),
   (v, n) => v.setUint16(0, n, true),
 );
 export const u32 = scalar(
   4,
-  (v) => v.getUint32(0, true),
+  (v, at) => v.getUint32(at, true),
   (v, n) => v.setUint32(0, n, true),
 );
 export const i32 = scalar(
   4,
-  (v) => v.getInt32(0, true),
+  (v, at) => v.getInt32(at, true),
   (v, n) => v.setInt32(0, n, true),
 );
 /** Counters: exact up to 2^53, and beyond that to 53 bits, as a number has them. */
 export const u64 = scalar(
   8,
-  (v) => v.getUint32(4, true) * 2 ** 32 + v.getUint32(0, true),
+  (v, at) => v.getUint32(at + 4, true) * 2 ** 32 + v.getUint32(at, true),
   (v, n) => {
     v.setUint32(4, n / 2 ** 32, true);
     v.setUint32(0, n, true);
@@ -81,39 +98,43 @@ export const u64 = scalar(
 /** Network byte order. */
 export const be16 = scalar(
   2,
-  (v) => v.getUint16(0),
+  (v, at) => v.getUint16(at),
   (v, n) => v.setUint16(0, n),
 );
 
 /** Exactly so many bytes; writing fewer pads with zeros. */
 export function fixedBytes(size: number): FixedCodec<Uint8Array> {
-  return {
+  return codec({
     size,
-    read: (bytes) => need(bytes, size).subarray(0, size),
+    readAt: (data, start, end) => {
+      need(size, start, end);
+      return bytesAt(data, start, start + size);
+    },
     write: (value) => {
       if (value.length > size) throw new CodecError(`Cannot encode ${value.length} bytes in ${size}`);
       const bytes = new Uint8Array(size);
       bytes.set(value);
       return bytes;
     },
-  };
+  });
 }
 
 /** The whole payload as it is. */
-export const raw: Codec<Uint8Array> = { read: (bytes) => bytes, write: (value) => value };
+export const raw: Codec<Uint8Array> = codec({ readAt: bytesAt, write: (value) => value });
 
 /** Zero-terminated text. Names are bytes to the kernel: each is one character here (Latin-1), so that none is lost on the way back. */
-export const cstring: Codec<string> = {
-  read: (bytes) => {
-    const end = bytes.indexOf(0);
-    return String.fromCharCode(...(end < 0 ? bytes : bytes.subarray(0, end)));
+export const cstring: Codec<string> = codec({
+  readAt: (data, start, end) => {
+    const bytes = bytesAt(data, start, end);
+    const length = bytes.indexOf(0);
+    return String.fromCharCode(...(length < 0 ? bytes : bytes.subarray(0, length)));
   },
   write: (value) => {
     if (!/^[\x01-\xff]*$/.test(value))
       throw new CodecError(`Cannot encode ${JSON.stringify(value)}: it has characters of more than a byte`);
     return Uint8Array.from(`${value}\0`, (char) => char.charCodeAt(0));
   },
-};
+});
 
 type StructOf<F extends Record<string, FixedCodec<unknown>>> = { readonly [K in keyof F]: Decoded<F[K]> };
 
@@ -130,26 +151,20 @@ export function struct<F extends Record<string, FixedCodec<unknown>>>(fields: F)
     offset += codec.size;
   }
   const size = Math.ceil(offset / widest) * widest;
-  return {
+  return codec<StructOf<F>>({
     size,
-    read: (bytes) => {
-      need(bytes, size);
+    readAt: (data, start, end) => {
+      need(size, start, end);
       const value: Record<string, unknown> = {};
-      for (const { name, codec, offset } of layout) value[name] = codec.read(bytes.subarray(offset));
+      for (const field of layout) value[field.name] = field.codec.readAt(data, start + field.offset, end);
       return value as StructOf<F>;
     },
     write: (value) => {
       const bytes = new Uint8Array(size);
-      for (const f of layout) bytes.set(f.codec.write(value[f.name]), f.offset);
+      for (const field of layout) bytes.set(field.codec.write(value[field.name]), field.offset);
       return bytes;
     },
-  };
-}
-
-/** One attribute as it lies in a message: `struct nlattr` (uapi/linux/netlink.h) and its payload. */
-export interface RawAttribute {
-  readonly type: number;
-  readonly payload: Uint8Array;
+  });
 }
 
 const NLA_HDRLEN = 4;
@@ -162,21 +177,20 @@ function align(length: number): number {
   return (length + 3) & ~3;
 }
 
-function readAttributes(bytes: Uint8Array): RawAttribute[] {
-  const attributes: RawAttribute[] = [];
-  const data = view(bytes);
-  for (let offset = 0; offset + NLA_HDRLEN <= bytes.length;) {
-    const length = data.getUint16(offset, true);
-    if (length < NLA_HDRLEN || offset + length > bytes.length) {
-      throw new CodecError(
-        `Cannot decode attribute at ${offset}: its length ${length} does not fit in ${bytes.length}`,
-      );
-    }
-    const type = data.getUint16(offset + 2, true) & NLA_TYPE_MASK;
-    attributes.push({ type, payload: bytes.subarray(offset + NLA_HDRLEN, offset + length) });
-    offset += align(length);
-  }
-  return attributes;
+/** Length of the attribute at an offset (`struct nlattr`, uapi/linux/netlink.h: length, type, payload), with its header. */
+function lengthAt(data: DataView, at: number, end: number): number {
+  const length = data.getUint16(at, true);
+  if (length >= NLA_HDRLEN && at + length <= end) return length;
+  throw new CodecError(`Cannot decode attribute at ${at}: its length ${length} does not fit in ${end - at}`);
+}
+
+function typeAt(data: DataView, at: number): number {
+  return data.getUint16(at + 2, true) & NLA_TYPE_MASK;
+}
+
+interface RawAttribute {
+  readonly type: number;
+  readonly payload: Uint8Array;
 }
 
 function writeAttributes(attributes: readonly RawAttribute[]): Uint8Array {
@@ -196,48 +210,52 @@ type AttributeTable = Record<string, readonly [type: number, codec: Codec<never>
 
 export type Attributes<A extends AttributeTable> = {
   readonly [K in keyof A]?: Decoded<A[K][1]> | undefined;
-} & {
-  /** What the table does not name, as it was. */
-  readonly unknown?: readonly RawAttribute[];
 };
 
-/** A set of attributes, each at most once. Writing keeps the order of the object; undefined values are left out. */
+/**
+ * A set of attributes, each at most once. Reading skips what the table does not name; writing keeps the order of the object, and leaves
+ * undefined values out.
+ */
 export function attrs<A extends AttributeTable>(table: A): Codec<Attributes<A>> {
   const byType = new Map(
     Object.entries(table).map(([name, [type, codec]]) => [type & NLA_TYPE_MASK, { name, codec }]),
   );
-  return {
-    read: (bytes) => {
+  return codec<Attributes<A>>({
+    readAt: (data, start, end) => {
       const known: Record<string, unknown> = {};
-      const unknown: RawAttribute[] = [];
-      for (const attribute of readAttributes(bytes)) {
-        const entry = byType.get(attribute.type);
-        if (entry) known[entry.name] = entry.codec.read(attribute.payload);
-        else unknown.push(attribute);
+      for (let at = start; at + NLA_HDRLEN <= end;) {
+        const length = lengthAt(data, at, end);
+        const entry = byType.get(typeAt(data, at));
+        if (entry) known[entry.name] = entry.codec.readAt(data, at + NLA_HDRLEN, at + length);
+        at += align(length);
       }
-      return (unknown.length ? { ...known, unknown } : known) as Attributes<A>;
+      return known as Attributes<A>;
     },
-    write: (value) => {
-      const list: RawAttribute[] = [];
-      for (const [name, item] of Object.entries(value)) {
-        if (name === 'unknown' || item === undefined) continue;
-        const [type, codec] = table[name] as readonly [number, Codec<unknown>];
-        list.push({ type, payload: codec.write(item) });
-      }
-      return writeAttributes([...list, ...(value.unknown ?? [])]);
-    },
-  };
+    write: (value) =>
+      writeAttributes(
+        Object.entries(value).flatMap(([name, item]) => {
+          if (item === undefined) return [];
+          const [type, codec] = table[name] as readonly [number, Codec<unknown>];
+          return [{ type, payload: codec.write(item) }];
+        }),
+      ),
+  });
 }
 
 /** A list of attributes that all have one type, as IFLA_VFINFO_LIST holds IFLA_VF_INFO. Others are skipped on reading. */
-export function listOf<T>(type: number, codec: Codec<T>): Codec<readonly T[]> {
-  return {
-    read: (bytes) =>
-      readAttributes(bytes)
-        .filter((a) => a.type === type)
-        .map((a) => codec.read(a.payload)),
-    write: (items) => writeAttributes(items.map((item) => ({ type, payload: codec.write(item) }))),
-  };
+export function listOf<T>(type: number, item: Codec<T>): Codec<readonly T[]> {
+  return codec<readonly T[]>({
+    readAt: (data, start, end) => {
+      const items: T[] = [];
+      for (let at = start; at + NLA_HDRLEN <= end;) {
+        const length = lengthAt(data, at, end);
+        if (typeAt(data, at) === type) items.push(item.readAt(data, at + NLA_HDRLEN, at + length));
+        at += align(length);
+      }
+      return items;
+    },
+    write: (items) => writeAttributes(items.map((value) => ({ type, payload: item.write(value) }))),
+  });
 }
 
 /** A fixed header followed by attributes: the form of every rtnetlink message. */
@@ -245,15 +263,18 @@ export function message<H, A>(
   header: Codec<H> & { readonly size: number },
   attributes: Codec<A>,
 ): Codec<{ header: H; attributes: A }> {
-  const start = align(header.size);
-  return {
-    read: (bytes) => ({ header: header.read(bytes), attributes: attributes.read(bytes.subarray(start)) }),
-    write: (value) => {
+  const headerSize = align(header.size);
+  return codec({
+    readAt: (data, start, end) => ({
+      header: header.readAt(data, start, end),
+      attributes: attributes.readAt(data, start + headerSize, end),
+    }),
+    write: (value: { header: H; attributes: A }) => {
       const body = attributes.write(value.attributes);
-      const bytes = new Uint8Array(start + body.length);
+      const bytes = new Uint8Array(headerSize + body.length);
       bytes.set(header.write(value.header));
-      bytes.set(body, start);
+      bytes.set(body, headerSize);
       return bytes;
     },
-  };
+  });
 }

@@ -8,7 +8,7 @@ export class InputRefused extends Error {
 
 /** Parses JSON from outside. @throws InputRefused, with line and column */
 export function parseJson(text: string): unknown {
-  if (depth(text) > maxDepth) throw new InputRefused(`it is nested deeper than ${maxDepth} levels`);
+  if (isTooDeep(text)) throw new InputRefused(`it is nested deeper than ${maxDepth} levels`);
   try {
     return JSON.parse(text);
   } catch (cause) {
@@ -16,16 +16,18 @@ export function parseJson(text: string): unknown {
   }
 }
 
-function depth(text: string): number {
-  let current = 0;
-  let deepest = 0;
+function isTooDeep(text: string): boolean {
+  // Nearly every text has fewer brackets in all than there may be levels. The engine counts them at once, strings included.
+  const count = (bracket: string) => text.split(bracket, maxDepth + 2).length - 1;
+  if (count('{') + count('[') <= maxDepth) return false;
+  let depth = 0;
   for (let i = 0; i < text.length; i++) {
     const char = text[i];
     if (char === '"') i = endOfString(text, i);
-    else if (char === '{' || char === '[') deepest = Math.max(deepest, ++current);
-    else if (char === '}' || char === ']') current--;
+    else if (char === '}' || char === ']') depth--;
+    else if ((char === '{' || char === '[') && ++depth > maxDepth) return true;
   }
-  return deepest;
+  return false;
 }
 
 /** Where the quote is that ends the string which begins at a place; the end of the text if there is none. */

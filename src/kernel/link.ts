@@ -180,7 +180,7 @@ async function get(
   unreadable?: string,
 ) {
   try {
-    const [payload] = await rtnl.request(
+    const payload = await rtnl.ask(
       operation,
       RTM_GETLINK,
       linkMessage.write({ header: linkHeader(index), attributes }),

@@ -103,8 +103,10 @@ function readDone(payload: Uint8Array, flags: number): { errno: number; hint: st
 interface Answer {
   /** Only requests that ask are answered by objects. */
   readonly isGet: boolean;
+  /** The first object ends it: no acknowledgement comes. */
+  readonly isOne: boolean;
   readonly objects: Message[];
-  /** The message that ends it: an acknowledgement, a refusal, or the end of a dump. */
+  /** The message that ends it: an acknowledgement, a refusal, the one object, or the end of a dump. */
   last: Message | undefined;
 }
 
@@ -130,12 +132,27 @@ export class Netlink {
    * @param operation what is tried, for the error: "set VF 3 of ens1f0"
    * @throws KernelError if the kernel refuses
    */
-  async request(operation: string, type: number, payload: Uint8Array, flags = 0): Promise<Uint8Array[]> {
+  request(operation: string, type: number, payload: Uint8Array, flags = 0): Promise<Uint8Array[]> {
+    return this.#request(operation, type, payload, flags | NLM_F_ACK);
+  }
+
+  /** Like {@link request} for what is answered by one object, or refused: that the kernel need not acknowledge, too. */
+  async ask(operation: string, type: number, payload: Uint8Array): Promise<Uint8Array | undefined> {
+    const [object] = await this.#request(operation, type, payload, 0);
+    return object;
+  }
+
+  async #request(operation: string, type: number, payload: Uint8Array, flags: number): Promise<Uint8Array[]> {
     const seq = (this.#seq = (this.#seq % 0xffff_fffe) + 1); // 0 is that of notifications
-    const answer: Answer = { isGet: this.#asks(type), objects: [], last: undefined };
+    const answer: Answer = {
+      isGet: this.#asks(type),
+      isOne: (flags & NLM_F_ACK) === 0,
+      objects: [],
+      last: undefined,
+    };
     this.#answers.set(seq, answer);
     try {
-      this.#socket.send(format(type, flags | NLM_F_REQUEST | NLM_F_ACK, seq, payload));
+      this.#socket.send(format(type, flags | NLM_F_REQUEST, seq, payload));
       const deadline = nowMs() + requestTimeoutMs;
       while (!answer.last) {
         const leftMs = deadline - nowMs();
@@ -146,9 +163,11 @@ export class Netlink {
       this.#answers.delete(seq);
     }
     const { last, objects } = answer;
-    const read = last.type === NLMSG_ERROR ? readError : readDone;
-    const { errno, hint } = decoded(operation, () => read(last.payload, last.flags));
-    if (errno !== 0) throw new KernelError(operation, errno, hint);
+    if (last.type < NLMSG_MIN_TYPE) {
+      const read = last.type === NLMSG_ERROR ? readError : readDone;
+      const { errno, hint } = decoded(operation, () => read(last.payload, last.flags));
+      if (errno !== 0) throw new KernelError(operation, errno, hint);
+    }
     // Where the change came in the last part, only the end tells.
     if ([last, ...objects].some((message) => message.flags & NLM_F_DUMP_INTR) && flags & NLM_F_DUMP)
       throw new InterruptedDump(operation);
@@ -218,8 +237,12 @@ export class Netlink {
     const answer = this.#answers.get(seq);
     if (type >= NLMSG_MIN_TYPE) {
       // A notification of what a request of ours has changed carries that one's number.
-      if (answer?.isGet) answer.objects.push(message);
-      else this.#notices++;
+      if (!answer?.isGet) {
+        this.#notices++;
+        return;
+      }
+      answer.objects.push(message);
+      if (answer.isOne) answer.last = message;
     } else if (answer && (type === NLMSG_ERROR || type === NLMSG_DONE)) {
       answer.last = message;
     }

@@ -164,7 +164,8 @@ function nameOf(fd: unknown): string {
   const standard = ['stdin', 'stdout', 'stderr'][fd as number];
   if (standard !== undefined) return standard;
   try {
-    return system.readlink(`/proc/self/fd/${fd as number}`) ?? `file ${fd as number}`;
+    const target = system.readlink(`/proc/self/fd/${fd as number}`) ?? `file ${fd as number}`;
+    return target.startsWith('net:[') ? `network namespace ${target}` : target;
   } catch {
     return `file ${fd as number}`;
   }

@@ -188,8 +188,16 @@ export function readClaim(host: Host, pci: string): Claim | undefined {
   return text === undefined ? undefined : parseClaim(path, text);
 }
 
+/** What was read last. A DEL reads its claim before it has the VF's lock and after: nearly always it is the same text. */
+let latest: { readonly text: string; readonly claim: Claim } | undefined;
+
 /** Reads a claim or what has a claim in it. @throws UnreadableClaim, LaterClaim */
 export function parseClaim(path: string, text: string): Claim {
+  if (latest?.text !== text) latest = { text, claim: parseNewClaim(path, text) };
+  return latest.claim;
+}
+
+function parseNewClaim(path: string, text: string): Claim {
   let value: unknown;
   try {
     value = parseJson(text);
@@ -262,10 +270,16 @@ function noteRelease(host: Host, pci: string, lock: FileLock): void {
 
 /**
  * The claims of an attachment: one, unless something went wrong between two ADDs.
+ * @param except VFs that are not looked at
  * @throws LaterClaim where it is on one of this attachment
  */
-export function findClaims(host: Host, containerId: string, ifname: string): PodClaim[] {
-  return claimsAbout(host, containerId).filter((claim) => isOf(claim, containerId, ifname));
+export function findClaims(
+  host: Host,
+  containerId: string,
+  ifname: string,
+  except: readonly string[] = [],
+): PodClaim[] {
+  return claimsAbout(host, containerId, except).filter((claim) => isOf(claim, containerId, ifname));
 }
 
 /** The claims of an endpoint of Docker's: one, unless something went wrong. @throws LaterClaim where it is on one of this endpoint */
@@ -276,8 +290,9 @@ export function findEndpointClaims(host: Host, endpointId: string): EndpointClai
 }
 
 /** The claims that have this id in them. One unreadable file must not stop the DEL of every pod on the node. */
-function claimsAbout(host: Host, id: string): Claim[] {
+function claimsAbout(host: Host, id: string, except: readonly string[] = []): Claim[] {
   return listClaims(host).flatMap((pci) => {
+    if (except.includes(pci)) return [];
     const path = claimPath(host, pci);
     const text = readFile(path);
     // Most of a node's claims are of others: they are not worth parsing. An id has no character that JSON writes in another way.

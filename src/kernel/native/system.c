@@ -20,7 +20,6 @@
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/ethtool.h>
@@ -112,8 +111,25 @@ static int64_t number(napi_env env, napi_value value) {
   return n;
 }
 
-/* Text on the heap; NULL with errno. With is_word, text that holds a zero byte is refused: C would take it for shorter than it is. */
-static char *text(napi_env env, napi_value value, size_t *length, int is_word) {
+/* Nearly every text and file is smaller than this, and has room on the stack: musl asks the kernel for each block of such a size, and
+ * gives it back. */
+#define ROOM 8192
+
+/* Text in the room, or on the heap; NULL with errno. */
+static char *text_in(napi_env env, napi_value value, size_t *length, char room[ROOM]) {
+  napi_get_value_string_utf8(env, value, NULL, 0, length);
+  char *copy = *length < ROOM ? room : malloc(*length + 1);
+  if (copy) napi_get_value_string_utf8(env, value, copy, *length + 1, length);
+  else errno = ENOMEM;
+  return copy;
+}
+
+static void leave_room(char *bytes, const char room[ROOM]) {
+  if (bytes != room) free(bytes);
+}
+
+/* A word on the heap; NULL with errno. One that holds a zero byte is refused: C would take it for shorter than it is. */
+static char *word(napi_env env, napi_value value) {
   size_t size = 0;
   napi_get_value_string_utf8(env, value, NULL, 0, &size);
   char *copy = calloc(size + 1, 1);
@@ -122,13 +138,10 @@ static char *text(napi_env env, napi_value value, size_t *length, int is_word) {
     return NULL;
   }
   napi_get_value_string_utf8(env, value, copy, size + 1, &size);
-  if (is_word && strlen(copy) != size) {
-    free(copy);
-    errno = EINVAL;
-    return NULL;
-  }
-  if (length) *length = size;
-  return copy;
+  if (strlen(copy) == size) return copy;
+  free(copy);
+  errno = EINVAL;
+  return NULL;
 }
 
 /* A path of an argument; 0 or the error number. */
@@ -142,12 +155,12 @@ static int path_of(napi_env env, napi_value value, char path[PATH_MAX]) {
 }
 
 /* Strings of an array, NULL at the end; NULL with errno. */
-static void free_texts(char **list) {
+static void free_words(char **list) {
   for (char **item = list; item && *item; item++) free(*item);
   free(list);
 }
 
-static char **texts(napi_env env, napi_value array) {
+static char **words(napi_env env, napi_value array) {
   uint32_t count = 0;
   napi_get_array_length(env, array, &count);
   char **list = calloc(count + 1, sizeof *list);
@@ -158,9 +171,9 @@ static char **texts(napi_env env, napi_value array) {
   for (uint32_t i = 0; i < count; i++) {
     napi_value item;
     napi_get_element(env, array, i, &item);
-    if ((list[i] = text(env, item, NULL, 1))) continue;
+    if ((list[i] = word(env, item))) continue;
     int err = errno;
-    free_texts(list);
+    free_words(list);
     errno = err;
     return NULL;
   }
@@ -197,7 +210,8 @@ static int open_file(const char *path, int flags, mode_t mode) {
   int fd;
   /* The caller's umask is not ours: files have the modes that the documents promise. */
   mode_t before = flags & O_CREAT ? umask(0) : 0;
-  do fd = open(path, flags | O_CLOEXEC | O_NOCTTY, mode);
+  /* musl's open() sets FD_CLOEXEC a second time, for kernels before 2.6.23 */
+  do fd = syscall(SYS_openat, AT_FDCWD, path, flags | O_CLOEXEC | O_NOCTTY, mode);
   while (fd < 0 && errno == EINTR);
   int err = errno;
   if (flags & O_CREAT) umask(before);
@@ -220,17 +234,21 @@ static napi_value js_close(napi_env env, napi_callback_info info) {
   return NULL;
 }
 
-/* Reads until the end or max bytes, waiting where the descriptor would not; the heap's, or NULL with errno. */
-static char *read_up_to(int fd, size_t max, size_t *length) {
-  size_t size = max < 8192 ? max : 8192, got = 0;
-  char *bytes = malloc(size + 1);
-  while (bytes && got < max) {
+/* Reads until the end or max bytes, waiting where the descriptor would not; into the room or onto the heap, or NULL with errno. */
+static char *read_up_to(int fd, size_t max, size_t *length, char room[ROOM]) {
+  size_t size = max < ROOM ? max : ROOM, got = 0;
+  char *bytes = room;
+  while (got < max) {
     if (got == size) {
       size = size > max / 4 ? max : size * 4;
-      char *more = realloc(bytes, size + 1);
-      if (!more) free(bytes);
+      char *more = realloc(bytes == room ? NULL : bytes, size);
+      if (more && bytes == room) memcpy(more, room, got);
+      if (!more) {
+        leave_room(bytes, room);
+        errno = ENOMEM;
+        return NULL;
+      }
       bytes = more;
-      continue;
     }
     ssize_t n = read(fd, bytes + got, size - got);
     if (n == 0) break;
@@ -238,32 +256,32 @@ static char *read_up_to(int fd, size_t max, size_t *length) {
     else if (errno == EAGAIN && poll_fully(fd, POLLIN, -1) >= 0) continue;
     else if (errno != EINTR) {
       int err = errno;
-      free(bytes);
+      leave_room(bytes, room);
       errno = err;
       return NULL;
     }
   }
-  if (!bytes) errno = ENOMEM;
   *length = got;
   return bytes;
 }
 
 static napi_value js_read_text(napi_env env, napi_callback_info info) {
   napi_value args[MAX_ARGS];
+  char room[ROOM];
   size_t length = 0, max;
   arguments(env, info, args);
   max = number(env, args[1]);
-  char *bytes = read_up_to(number(env, args[0]), max + 1, &length);
+  char *bytes = read_up_to(number(env, args[0]), max + 1, &length, room);
   if (!bytes) return fail(env, "read", errno);
   int is_cut = length > max && number(env, args[2]);
   napi_value value = length > max && !is_cut ? fail(env, "read", EFBIG) : string(env, bytes, is_cut ? max : length);
-  free(bytes);
+  leave_room(bytes, room);
   return value;
 }
 
 static napi_value js_read_file(napi_env env, napi_callback_info info) {
   napi_value args[MAX_ARGS];
-  char path[PATH_MAX];
+  char path[PATH_MAX], room[ROOM];
   size_t length = 0, max;
   arguments(env, info, args);
   max = number(env, args[1]);
@@ -272,11 +290,11 @@ static napi_value js_read_file(napi_env env, napi_callback_info info) {
     if (!err) err = errno;
     return is_missing(err) ? NULL : fail(env, "open", err);
   }
-  char *bytes = read_up_to(fd, max + 1, &length);
+  char *bytes = read_up_to(fd, max + 1, &length, room);
   err = !bytes ? errno : length > max ? EFBIG : 0;
   close(fd);
   napi_value value = err ? fail(env, "read", err) : string(env, bytes, length);
-  free(bytes);
+  if (bytes) leave_room(bytes, room);
   return value;
 }
 
@@ -293,12 +311,13 @@ static int write_fully(int fd, const char *bytes, size_t length) {
 
 static napi_value js_write_text(napi_env env, napi_callback_info info) {
   napi_value args[MAX_ARGS];
+  char room[ROOM];
   size_t length = 0;
   arguments(env, info, args);
-  char *bytes = text(env, args[1], &length, 0);
+  char *bytes = text_in(env, args[1], &length, room);
   if (!bytes) return fail(env, "write", errno);
   int err = write_fully(number(env, args[0]), bytes, length);
-  free(bytes);
+  leave_room(bytes, room);
   return err ? fail(env, "write", err) : NULL;
 }
 
@@ -349,25 +368,39 @@ static napi_value js_access(napi_env env, napi_callback_info info) {
   return boolean(env, !path_of(env, args[0], path) && !access(path, number(env, args[1])));
 }
 
+/* What getdents64() writes: linux/dirent.h, which is not for programs. */
+struct folder_entry {
+  uint64_t inode;
+  int64_t offset;
+  uint16_t length;
+  uint8_t type;
+  char name[];
+};
+
 static napi_value js_read_folder(napi_env env, napi_callback_info info) {
   napi_value args[MAX_ARGS], names;
   char path[PATH_MAX];
+  _Alignas(struct folder_entry) char room[ROOM];
   arguments(env, info, args);
-  int err = path_of(env, args[0], path);
-  DIR *folder = err ? NULL : opendir(path);
-  if (!folder) {
+  int err = path_of(env, args[0], path), fd = err ? -1 : open_file(path, O_RDONLY | O_DIRECTORY, 0);
+  if (fd < 0) {
     if (!err) err = errno;
     return is_missing(err) ? NULL : fail(env, "opendir", err);
   }
   napi_create_array(env, &names);
   uint32_t count = 0;
-  struct dirent *entry;
-  for (errno = 0; (entry = readdir(folder)); errno = 0)
-    if (strcmp(entry->d_name, ".") && strcmp(entry->d_name, ".."))
-      napi_set_element(env, names, count++, string(env, entry->d_name, NAPI_AUTO_LENGTH));
+  long size;
+  while ((size = syscall(SYS_getdents64, fd, room, sizeof room)) > 0) {
+    const struct folder_entry *entry;
+    for (long at = 0; at < size; at += entry->length) {
+      entry = (const struct folder_entry *)(room + at);
+      if (strcmp(entry->name, ".") && strcmp(entry->name, ".."))
+        napi_set_element(env, names, count++, string(env, entry->name, NAPI_AUTO_LENGTH));
+    }
+  }
   err = errno;
-  closedir(folder);
-  return err ? fail(env, "readdir", err) : names;
+  close(fd);
+  return size < 0 ? fail(env, "readdir", err) : names;
 }
 
 static napi_value js_readlink(napi_env env, napi_callback_info info) {
@@ -557,17 +590,18 @@ static napi_value js_flock(napi_env env, napi_callback_info info) {
  * host may forbid (vm.memfd_noexec); a library can be mapped from it all the same. */
 static napi_value js_memfd(napi_env env, napi_callback_info info) {
   napi_value args[MAX_ARGS];
+  char name[NAME_MAX], room[ROOM];
   size_t length = 0;
   arguments(env, info, args);
-  char *name = text(env, args[0], NULL, 1), *content = text(env, args[1], &length, 0);
-  int err = name && content ? 0 : errno, fd = err ? -1 : memfd_create(name, MFD_CLOEXEC | MFD_NOEXEC_SEAL);
+  napi_get_value_string_utf8(env, args[0], name, sizeof name, &length);
+  char *content = text_in(env, args[1], &length, room);
+  int err = content ? 0 : errno, fd = err ? -1 : memfd_create(name, MFD_CLOEXEC | MFD_NOEXEC_SEAL);
   if (!err && fd < 0 && errno == EINVAL) fd = memfd_create(name, MFD_CLOEXEC); /* before linux 6.3 */
   if (!err && fd < 0) err = errno;
   if (!err) err = write_fully(fd, content, length);
   if (!err && lseek(fd, 0, SEEK_SET) < 0) err = errno;
   if (err && fd >= 0) close(fd);
-  free(name);
-  free(content);
+  if (content) leave_room(content, room);
   return err ? fail(env, "memfd_create", err) : integer(env, fd);
 }
 
@@ -617,12 +651,12 @@ static napi_value js_spawn(napi_env env, napi_callback_info info) {
     napi_get_element(env, args[5], i, &item);
     kept[i] = number(env, item);
   }
-  char *file = text(env, args[0], NULL, 1), **argv = file ? texts(env, args[1]) : NULL, **envp = argv ? texts(env, args[2]) : NULL;
+  char *file = word(env, args[0]), **argv = file ? words(env, args[1]) : NULL, **envp = argv ? words(env, args[2]) : NULL;
   volatile int err = 0;
   if (!envp) {
     err = errno;
     free(file);
-    free_texts(argv);
+    free_words(argv);
     return fail(env, "execve", err);
   }
   sigset_t all, before;
@@ -638,8 +672,8 @@ static napi_value js_spawn(napi_env env, napi_callback_info info) {
   if (pid > 0 && err)
     while (waitpid(pid, NULL, 0) < 0 && errno == EINTR) continue;
   free(file);
-  free_texts(argv);
-  free_texts(envp);
+  free_words(argv);
+  free_words(envp);
   return err ? fail(env, "execve", err) : integer(env, pid);
 }
 
@@ -741,12 +775,16 @@ static napi_value js_netlink_receive(napi_env env, napi_callback_info info) {
   int fd = number(env, args[0]);
   double deadline = clock_ms() + number(env, args[1]);
   for (;;) {
-    double left = deadline - clock_ms();
-    int ready = poll_fully(fd, POLLIN, left > 0 ? left : 0);
-    if (ready < 0) return fail(env, "poll", errno);
-    if (ready == 0) return NULL;
+    /* The answer to a request is there as soon as that is sent: only notifications have to be waited for. */
     ssize_t size = recv(fd, NULL, 0, MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT);
-    if (size < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+    if (size < 0 && errno == EAGAIN) {
+      double left = deadline - clock_ms();
+      int ready = poll_fully(fd, POLLIN, left > 0 ? left : 0);
+      if (ready < 0) return fail(env, "poll", errno);
+      if (ready == 0) return NULL;
+      continue;
+    }
+    if (size < 0 && errno == EINTR) continue;
     if (size < 0) return fail(env, "recvmsg", errno);
     void *data = NULL;
     napi_create_arraybuffer(env, size, &data, &buffer);
@@ -844,7 +882,7 @@ static napi_value js_write_in_child(napi_env env, napi_callback_info info) {
   char path[PATH_MAX];
   arguments(env, info, args);
   int err = path_of(env, args[0], path), kept = number(env, args[2]);
-  char *value = err ? NULL : text(env, args[1], NULL, 1);
+  char *value = err ? NULL : word(env, args[1]);
   if (!value) return fail(env, "open", err ? err : errno);
   pid_t parent = getpid(), pid = fork();
   if (pid == 0) {
@@ -869,7 +907,7 @@ static napi_value js_announce(napi_env env, napi_callback_info info) {
   arguments(env, info, args);
   uint32_t count = 0;
   napi_get_array_length(env, args[2], &count);
-  char *ifname = text(env, args[0], NULL, 1);
+  char *ifname = word(env, args[0]);
   int err = ifname ? 0 : errno, up = 0;
   struct frame *frames = calloc(count + 1, sizeof *frames);
   if (!err && !frames) err = ENOMEM;

@@ -5,10 +5,16 @@ import { seeded } from '../../support/random.ts';
 const nested = (levels: number) => '['.repeat(levels) + ']'.repeat(levels);
 
 describe('parseJson()', () => {
-  test.each(['{"a":[1,-2.5e3,"x\\"y\\\\",true,null]}', ' 1 ', '""', '{}', '"[[[["', '"\\\\"', nested(100)])(
-    '%s is read as JSON.parse() does',
-    (text) => expect(parseJson(text)).toEqual(JSON.parse(text)),
-  );
+  test.each([
+    '{"a":[1,-2.5e3,"x\\"y\\\\",true,null]}',
+    ' 1 ',
+    '""',
+    '{}',
+    '"[[[["',
+    '"\\\\"',
+    nested(100),
+    `[${'{},'.repeat(200)}"{"]`,
+  ])('%s is read as JSON.parse() does', (text) => expect(parseJson(text)).toEqual(JSON.parse(text)));
 
   test.each([nested(101), nested(100_000), '['.repeat(100_000), '{"a":'.repeat(101) + '1' + '}'.repeat(101)])(
     'too deep a text is refused, not tried: case %#',
