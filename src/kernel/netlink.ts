@@ -114,7 +114,11 @@ interface Answer {
 export class Netlink {
   readonly #socket: Socket;
   readonly #asks: (type: number) => boolean;
-  #seq = 0;
+  /**
+   * Of the last request. Where it begins is chance: since Linux 6.2 a notification can carry the number of somebody else's request
+   * (NLM_F_ECHO), and all who count from 1 would take it for the answer to their own.
+   */
+  #seq = Math.floor(Math.random() * 0xffff_fffe);
   readonly #answers = new Map<number, Answer>();
   /** Notifications of multicast groups so far. */
   #notices = 0;

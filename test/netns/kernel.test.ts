@@ -5,7 +5,15 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { Errno, KernelError, NotANetns } from '../../src/kernel/errno.ts';
 import { FileLock, readFile } from '../../src/kernel/files.ts';
-import { getLinkByName, listLinks, RTNLGRP_LINK, setLink, setVf } from '../../src/kernel/link.ts';
+import {
+  getLinkByName,
+  linkHeader,
+  linkMessage,
+  listLinks,
+  RTNLGRP_LINK,
+  setLink,
+  setVf,
+} from '../../src/kernel/link.ts';
 import { openSocket as openDirect } from '../../src/kernel/netlink-direct.ts';
 import { openSocket as openPackage } from '../../src/kernel/netlink-package.ts';
 import { Rtnetlink } from '../../src/kernel/netlink.ts';
@@ -193,6 +201,22 @@ describe.each([
     expect((await s.rtnl.watch(RTNLGRP_LINK, 10_000, () => getLinkByName(s.rtnl, 'd1')))?.ifname).toBe('d1');
     finish(adding);
     expect(await s.rtnl.watch(RTNLGRP_LINK, 50, () => undefined)).toBeUndefined();
+  });
+
+  test('a question is not answered by a notification of what somebody else did under the same number', async () => {
+    using s = stage();
+    s.netns.ip('link', 'add', 'd1', 'type', 'veth', 'peer', 'name', 'd2');
+    using pod = s.netns.open();
+    const { ifindex = 0 } = (await getLinkByName(pod.rtnl, 'd1')) ?? {};
+    using other = pod.inside(() => new Rtnetlink(openSocket()));
+    const request = linkMessage.write({ header: linkHeader(ifindex), attributes: {} });
+    const look = async () => {
+      const [RTM_DELLINK, NLM_F_ECHO] = [17, 8];
+      // What Linux 6.2 and later say of it carries the number of this request, where it wants to hear of it.
+      await other.request('delete d1', RTM_DELLINK, request, NLM_F_ECHO);
+      return getLinkByName(s.rtnl, 'lo');
+    };
+    expect((await s.rtnl.watch(RTNLGRP_LINK, 10_000, look))?.ifname).toBe('lo');
   });
 
   test('a watch outlives notifications that did not fit into the buffer', async () => {
