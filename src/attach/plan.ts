@@ -46,7 +46,7 @@ export async function makePlan(host: Host, wish: Wish, vf: Vf): Promise<Plan> {
     await refuseUsed(host, vf);
     return { ...bare, wanted: wantedOnNetdev(wish, vf, userspace !== undefined) };
   }
-  const { pf, settings } = await awaitSettings(host.netns.rtnl, vf);
+  const { pf, settings } = await awaitSettings(host, vf);
   if (!pf.vfs) return { ...bare, wanted: wantedOnNetdev(wish, vf, userspace !== undefined) };
   const asked = wantedSettings(wish, settings);
   const wanted = userspace === undefined ? asked : { ...asked, mac: asked.mac ?? macOf(link, settings) };

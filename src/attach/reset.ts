@@ -45,7 +45,7 @@ export async function resetVf(
   if (isWholePf(vf)) return undefined; // its VFs would go with it
   const wasUserspace = isOnUserspaceDriver(claim, vf) && boundDriver(sys, pci) === undefined;
   if (!claim.reset && !(wasUserspace && hasFlr(sys, pci))) return undefined;
-  const settings = isNic(vf) ? {} : (await awaitSettings(host.netns.rtnl, vf)).settings;
+  const settings = isNic(vf) ? {} : (await awaitSettings(host, vf)).settings;
   const driver = boundDriver(sys, pci);
   if (driver !== undefined && !isUserspaceDriver(driver))
     await unbindVf(host, vf, driver, 'driver unbound for a reset', lock);

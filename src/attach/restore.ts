@@ -30,7 +30,7 @@ export async function restorePf(
   const wanted = { ...kept, ...restorable(claim.original.settings, claim.asked, hasNetdev) };
   const unknown = unknownBefore(claim.original.settings, claim.asked);
   if (Object.keys({ ...wanted, ...unknown }).length === 0) return;
-  const { pf, settings: now } = await awaitSettings(host.netns.rtnl, vf);
+  const { pf, settings: now } = await awaitSettings(host, vf);
   const restore = async (settings: VfSettings) => {
     if (Object.keys(settings).length === 0) return;
     const fields = { vf: vf.pci, pf: vf.pf.ifname, ...flat(settings) };

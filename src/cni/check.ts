@@ -202,7 +202,7 @@ async function settingsDrift(host: Host, claim: PodClaim, expected: Result): Pro
   if (Object.keys(claim.asked).length === 0 || claim.vf.pf.pci === claim.vf.pci) return [];
   const vf = readVf(host.sys, claim.vf.pci);
   if (!vf) return ['the VF does not exist any more'];
-  const { settings: is } = await awaitSettings(host.netns.rtnl, vf);
+  const { settings: is } = await awaitSettings(host, vf);
   const mac = ours(expected, claim.podIfname).found?.mac?.toLowerCase();
   // On some cards the PF reports what a later plugin has set on the netdev.
   const was =

@@ -1,3 +1,4 @@
+import type { Link } from '../kernel/link.ts';
 import type { Sysfs } from '../kernel/sysfs.ts';
 
 /** A physical function: an SR-IOV card's port as the host sees it. Its PCI address is its identity; names change. */
@@ -59,6 +60,14 @@ export function netdevNames(sys: Sysfs, pci: string): readonly string[] {
  */
 function functionOf(sys: Sysfs, parentDev: string): string | undefined {
   return /^virtio\d+$/.test(parentDev) ? sys.linkFolder(`bus/virtio/devices/${parentDev}`) : parentDev;
+}
+
+/**
+ * Whether a link on the host is a netdev of this PCI function. Between a look into sysfs and one at the link of that name, the name can have
+ * gone to another: udev renames. Before Linux 5.14 the kernel does not say, and is believed.
+ */
+export function isNetdevOf(sys: Sysfs, pci: string, { parentDevName }: Link): boolean {
+  return parentDevName === undefined || functionOf(sys, parentDevName) === pci;
 }
 
 /** The PCI function behind a netdev on the host. */

@@ -14,7 +14,7 @@ import {
 import { system } from '../kernel/system.ts';
 import type { Netns } from '../kernel/netns.ts';
 import type { Host } from './host.ts';
-import { netdevNames, NotUsable, type Vf, vfName } from './inventory.ts';
+import { isNetdevOf, netdevNames, NotUsable, type Vf, vfName } from './inventory.ts';
 import { flagsOf, type Modes } from './modes.ts';
 import { Unsupported } from './settings.ts';
 
@@ -48,12 +48,12 @@ const netdevTimeoutMs = 5_000;
 
 /** The VF's netdev in the host's namespace, as sysfs tells it; undefined if it is not there. */
 export async function findOnHost(host: Host, pci: string): Promise<Link | undefined> {
-  // udev may rename it between the two looks
+  // udev may rename it between the two looks, and another may have its name then
   for (let tries = 0; tries < 10; tries++) {
     const ifname = hostIfname(host, pci);
     if (ifname === undefined) return undefined;
     const link = await getLinkByName(host.netns.rtnl, ifname);
-    if (link) return link;
+    if (link && isNetdevOf(host.sys, pci, link)) return link;
   }
   return undefined;
 }

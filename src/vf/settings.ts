@@ -10,7 +10,8 @@ import {
   type VfInfo,
 } from '../kernel/link.ts';
 import type { Rtnetlink } from '../kernel/netlink.ts';
-import { NotUsable, pfName, standsAlone, type Vf, vfName } from './inventory.ts';
+import type { Host } from './host.ts';
+import { isNetdevOf, NotUsable, pfName, standsAlone, type Vf, vfName } from './inventory.ts';
 
 /** What a PF programs for a VF. Undefined: the driver does not report it, or nobody asked for it. */
 export interface VfSettings {
@@ -190,19 +191,18 @@ const busyPauseMs = 100;
  * has no list of them either.
  * @throws NotUsable if the PF is out of sight; KernelError EAGAIN
  */
-export async function awaitSettings(rtnl: Rtnetlink, vf: Vf): Promise<{ pf: Link; settings: VfSettings }> {
+export async function awaitSettings(host: Host, vf: Vf): Promise<{ pf: Link; settings: VfSettings }> {
+  const operation = `read the settings of ${vfName(vf)}`;
   for (let tries = 1; ; tries++) {
-    const pf = vf.pf.ifname === undefined ? undefined : await getLinkWithVfs(rtnl, vf.pf.ifname);
+    const pf = vf.pf.ifname === undefined ? undefined : await getLinkWithVfs(host.netns.rtnl, vf.pf.ifname);
+    if (pf && !isNetdevOf(host.sys, vf.pf.pci, pf))
+      throw new KernelError(operation, Errno.EAGAIN, `${pf.ifname} is the name of another device by now`);
     if (!pf) throw new NotUsable(`Cannot program ${vfName(vf)}: its PF has no netdev on the host`);
     if (!pf.vfs) return { pf, settings: {} };
     const settings = settingsOf(pf, vf.index);
     if (settings) return { pf, settings };
     if (tries === busyTries)
-      throw new KernelError(
-        `read the settings of ${vfName(vf)}`,
-        Errno.EAGAIN,
-        'its PF does not report it now: it is being reset',
-      );
+      throw new KernelError(operation, Errno.EAGAIN, 'its PF does not report it now: it is being reset');
     await new Promise((resolve) => setTimeout(resolve, busyPauseMs));
   }
 }

@@ -2,6 +2,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { changingPoints, type KillPoint } from '../support/crash.ts';
 import { type CniOutcome, difference, hostLocal, pfPci, TestNode, vfPci } from '../support/node.ts';
 import { isSoak, sample, seed, seeded } from '../support/random.ts';
+import { atStandstill } from '../support/standstill.ts';
 
 /**
  * Somebody else takes the VF's driver, or the VF itself, away while a call is at work on it: an operator, a driver that is updated, a card
@@ -51,20 +52,8 @@ async function stateOfNode(): Promise<unknown> {
 }
 
 /** Makes a call that stands still after one of its system calls while a script runs. */
-async function disturbed(command: string, point: KillPoint, script: string): Promise<CniOutcome> {
-  const stop = `strace -o /dev/null -e trace=${point.call} -e inject=${point.call}:signal=STOP:when=${point.n}`;
-  const ended = node.cni(command, 'pod', config, undefined, stop);
-  // Traced programs are stopped for moments all the time: this one stays so.
-  const disturbance = node.sh(`
-    tries=0
-    isStopped() { plugin=$(pgrep -o -x sriov) && grep -q '^State:.*[tT] ' /proc/$plugin/status; }
-    until isStopped && sleep 0.2 && isStopped && sleep 0.2 && isStopped; do
-      sleep 0.1; (( ++tries < 300 )) || exit 0
-    done
-    ${script}
-    kill -CONT $plugin`);
-  const [outcome] = await Promise.all([ended, disturbance]);
-  return outcome;
+function disturbed(command: string, point: KillPoint, script: string): Promise<CniOutcome> {
+  return atStandstill(node, point, script, (stop) => node.cni(command, 'pod', config, undefined, stop));
 }
 
 test.each(

@@ -1,5 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { difference, hostLocal, pfPci, TestNode, vfPci } from '../support/node.ts';
+import { atStandstill } from '../support/standstill.ts';
+import { readTrace, tracing } from '../support/strace.ts';
 
 const config = {
   deviceID: vfPci(0, 0),
@@ -102,6 +104,48 @@ describe('the claim survives', () => {
     await node.del('e', config);
     await node.sh(`ip link set renamed0 down; ip link set renamed0 name ${pf}; ip link set ${pf} up`);
     await expectPristine();
+  });
+
+  // Between two looks, at sysfs and at the link of the name that it told: udev renames.
+  describe.each([
+    { whose: 'netdev', of: vfPci(0, 0), to: vfPci(0, 1) },
+    { whose: 'PF', of: pfPci(0), to: pfPci(1) },
+  ])("a name of its $whose that goes to another's while a call reads it", ({ whose, of, to }) => {
+    // Without a MAC, for which the driver is loaded anew and looked for until it is there: the calls are the same each time.
+    const plain = { ...config, mac: undefined };
+    const lastLook = async (command: string): Promise<number> => {
+      await node.cni(command, 'swap', plain, {}, tracing('swap'));
+      const { calls } = await readTrace(node, 'swap');
+      const looks = calls.filter((call) => call.name === 'getdents64' && call.target.endsWith(`/${of}/net`));
+      return looks.at(-1)?.n ?? 0;
+    };
+    const rename = (from: string, name: string) =>
+      `ip link set ${from} down; ip link set ${from} name ${name}; ip link set ${name} up`;
+
+    test.each(['ADD', 'DEL'])('%s', async (command) => {
+      await node.sh('ip netns list | grep -qw swap || ip netns add swap');
+      await node.add('swap', plain);
+      await node.del('swap', plain);
+      await expectPristine();
+      const looks = { ADD: await lastLook('ADD'), DEL: await lastLook('DEL') };
+      const [ours, others] = [await netdevOf(of), await netdevOf(to)];
+      if (command === 'DEL') await node.add('swap', plain);
+      const point = { call: 'getdents64', n: looks[command as 'ADD' | 'DEL'] };
+      const swap = `${rename(ours, 'aside')}; ${rename(others, ours)}`;
+      const { code, answer } = await atStandstill(node, point, swap, (stop) =>
+        node.cni(command, 'swap', plain, {}, stop),
+      );
+      if (command === 'ADD' && code === 0)
+        expect((await node.link('net1', 'swap')).parentdev).toBe(config.deviceID);
+      if (code !== 0) expect(answer?.code).toBe(11);
+      await node.sh(rename(ours, others));
+      await node.del('swap', plain);
+      const now = await netdevOf(of);
+      if (now !== ours) await node.sh(rename(now, ours));
+      // VFs' netdevs were down.
+      if (whose === 'netdev') await node.sh(`ip link set ${ours} down; ip link set ${others} down`);
+      await expectPristine();
+    });
   });
 
   test('VFs that were created anew meanwhile', async () => {

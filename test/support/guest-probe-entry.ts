@@ -40,7 +40,7 @@ async function findRdma(rdma: RdmaNetlink, name: string) {
 
 const programs = {
   settings: async (pf: string, index: number) =>
-    (await awaitSettings(host().netns.rtnl, vfOf(pf, index))).settings,
+    (await awaitSettings(host(), vfOf(pf, index))).settings,
 
   apply: async (pf: string, index: number, settings: VfSettings) => {
     const { rtnl } = host().netns;
@@ -55,7 +55,7 @@ const programs = {
   },
 
   check: async (pf: string, index: number, asked: VfSettings) =>
-    differences((await awaitSettings(host().netns.rtnl, vfOf(pf, index))).settings, asked),
+    differences((await awaitSettings(host(), vfOf(pf, index))).settings, asked),
 
   isSwitchdev: (bus: string, device: string) => isSwitchdev(host().netns, { bus, device }),
 
