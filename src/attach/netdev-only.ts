@@ -2,18 +2,30 @@
  * What can be asked of a device of which no PF programs anything: a NIC, and a VF whose PF's driver has no settings of VFs (virtio). It has
  * the MAC and MTU of its netdev, and that is all.
  */
+import { Errno, KernelError } from '../kernel/errno.ts';
 import { getLinkByName } from '../kernel/link.ts';
 import type { Host } from '../vf/host.ts';
-import { isNic, netdevNames, NotUsable, pfName, standsAlone, type Vf, vfName } from '../vf/inventory.ts';
+import {
+  isNetdevOf,
+  isNic,
+  netdevNames,
+  NotUsable,
+  pfName,
+  standsAlone,
+  type Vf,
+  vfName,
+} from '../vf/inventory.ts';
 import { nicUse } from '../vf/nic.ts';
 import { describeSettings, Unsupported, type VfSettings } from '../vf/settings.ts';
 import type { Wish } from './wish.ts';
 
-/** @throws NotUsable if the host itself uses the NIC, through any of its netdevs */
+/** @throws NotUsable if the host itself uses the NIC, through any of its netdevs; KernelError EAGAIN while one is being renamed */
 export async function refuseUsed(host: Host, vf: Vf): Promise<void> {
   for (const ifname of netdevNames(host.sys, vf.pci)) {
     const link = await getLinkByName(host.netns.rtnl, ifname);
-    const use = link && (await nicUse(host, link));
+    if (!link || !isNetdevOf(host.sys, vf.pci, link))
+      throw new KernelError(`look at ${vfName(vf)}`, Errno.EAGAIN, `it is not "${ifname}" any more`);
+    const use = await nicUse(host, link);
     if (use !== undefined)
       throw new NotUsable(`${vfName(vf)} cannot go into a pod: the host uses it: ${use}`);
   }

@@ -196,7 +196,7 @@ export async function awaitSettings(host: Host, vf: Vf): Promise<{ pf: Link; set
   for (let tries = 1; ; tries++) {
     const pf = vf.pf.ifname === undefined ? undefined : await getLinkWithVfs(host.netns.rtnl, vf.pf.ifname);
     if (pf && !isNetdevOf(host.sys, vf.pf.pci, pf))
-      throw new KernelError(operation, Errno.EAGAIN, `${pf.ifname} is the name of another device by now`);
+      throw new KernelError(operation, Errno.EAGAIN, `its PF is not "${pf.ifname}" any more`);
     if (!pf) throw new NotUsable(`Cannot program ${vfName(vf)}: its PF has no netdev on the host`);
     if (!pf.vfs) return { pf, settings: {} };
     const settings = settingsOf(pf, vf.index);
