@@ -533,7 +533,14 @@ export function describeErrors(
           console.log(failures.at(-1));
         }
       };
-      await Promise.all(lanes.map(worker));
+      // A lane that cannot be brought back ends the test, but not before the others have ended: the next one begins on the same lanes.
+      const giveUp = (error: unknown) => {
+        console.log(`${situation}: a lane is given up: ${String(error)}`);
+        queue.length = 0;
+        throw error;
+      };
+      const ends = await Promise.allSettled(lanes.map((lane) => worker(lane).catch(giveUp)));
+      for (const end of ends) if (end.status === 'rejected') throw end.reason;
       for (const lane of lanes) await lane.clean();
       console.log(
         `${kind}, ${situation}: ${tried - failures.length} of ${tried} errors survived, ${missed} not reached (of ${known}, ${chosen} chosen)`,
