@@ -39,8 +39,7 @@ async function findRdma(rdma: RdmaNetlink, name: string) {
 }
 
 const programs = {
-  settings: async (pf: string, index: number) =>
-    (await awaitSettings(host(), vfOf(pf, index))).settings,
+  settings: async (pf: string, index: number) => (await awaitSettings(host(), vfOf(pf, index))).settings,
 
   apply: async (pf: string, index: number, settings: VfSettings) => {
     const { rtnl } = host().netns;
