@@ -177,14 +177,19 @@ export function readVf(sys: Sysfs, pci: string): Vf | undefined {
   return index === undefined ? undefined : readVfAt(sys, pf, index, pci);
 }
 
+/** Whether PCI says so; `unsaid` where it says nothing. */
+function isNetworkFunction(sys: Sysfs, pci: string, unsaid = false): boolean {
+  return sys.read(`${devicePath(pci)}/class`)?.startsWith('0x02') ?? unsaid; // the base class of network controllers
+}
+
 /**
  * Reads the NIC at a PCI address: a network function with no PF above it that this machine sees, and no VFs of its own. A VF that was passed
  * into this virtual machine, or an ordinary card. Undefined if it is none.
  */
 export function readNic(sys: Sysfs, pci: string): Vf | undefined {
   const device = devicePath(pci);
-  // PCI's base class of network controllers. A VF whose PF does not list it has a PF all the same.
-  if (!sys.read(`${device}/class`)?.startsWith('0x02') || sys.exists(`${device}/physfn`)) return undefined;
+  // A VF whose PF does not list it has a PF all the same.
+  if (!isNetworkFunction(sys, pci) || sys.exists(`${device}/physfn`)) return undefined;
   const nic = wholePf(readPfAt(sys, pci));
   return isNic(nic) ? nic : undefined;
 }
@@ -225,10 +230,16 @@ export function isNic(vf: Vf): boolean {
   return standsAlone(vf) && vf.pf.totalVfs === 0;
 }
 
-/** Reads what a claim is on: a VF, a whole PF or a NIC; undefined if it is gone. */
+/**
+ * Reads what a claim is on: a VF, a whole PF or a NIC; undefined if it is gone, and perhaps another kind of device in its place.
+ * @throws NotUsable if it is there and cannot be read: who took it for gone would leave it with the settings of its pod
+ */
 export function readDevice(sys: Sysfs, pci: string): Vf | undefined {
   if (sys.exists(`${devicePath(pci)}/sriov_totalvfs`)) return wholePf(readPfAt(sys, pci));
-  return readVf(sys, pci) ?? readNic(sys, pci);
+  const found = readVf(sys, pci) ?? readNic(sys, pci);
+  if (!found && sys.exists(devicePath(pci)) && isNetworkFunction(sys, pci, true))
+    throw new NotUsable(`Cannot use ${pci}: it is there, but neither its PF nor its kind can be read`);
+  return found;
 }
 
 /** All VFs of a PF in the order of their index. */

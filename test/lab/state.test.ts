@@ -106,6 +106,23 @@ describe('the claim survives', () => {
     await expectPristine();
   });
 
+  test.each(['ENOMEM', 'EACCES'])('a VF that cannot be looked at (%s) is not gone', async (errno) => {
+    await node.sh('ip netns list | grep -qw unseen || ip netns add unseen');
+    await node.add('unseen', config);
+    await node.cni('DEL', 'unseen', config, {}, tracing('unseen'));
+    await node.add('unseen', config);
+    const { calls } = await readTrace(node, 'unseen');
+    const look = calls.find(({ target }) => target.endsWith(`${config.deviceID}/physfn`));
+    expect(look).toMatchObject({ name: 'readlink', n: 1 });
+    const failing = `strace -o /dev/null -e inject=readlink:error=${errno}:when=1`;
+    const { code, answer } = await node.cni('DEL', 'unseen', config, {}, failing);
+    expect({ code, answer }).toMatchObject({ code: 1, answer: { code: 5 } });
+    expect(answer?.msg).toContain('physfn');
+    expect(await node.sh(`ls ${claimFile}`)).toBe(claimFile);
+    await node.del('unseen', config);
+    await expectPristine();
+  });
+
   // Between two looks, at sysfs and at the link of the name that it told: udev renames.
   describe.each([
     { whose: 'netdev', of: vfPci(0, 0), to: vfPci(0, 1) },

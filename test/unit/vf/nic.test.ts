@@ -43,11 +43,19 @@ describe('a NIC', () => {
   test.each<[string, Tree]>([
     ['an NVMe disk', { class: '0x010802\n' }],
     ['a bridge of PCI', { class: '0x060400\n' }],
-    ['a VF that its PF does not list', { class: '0x020000\n', physfn: link('bus/pci/devices/0000:01:00.0') }],
   ])('%s is none', (_, device) => {
     using tree = sysfsTree(pfTree({ pci: '0000:01:00.0' }), devices({ '0000:05:00.0': device }));
     expect(() => findDevice(tree.sys, '0000:05:00.0')).toThrow(NotUsable);
     expect(readDevice(tree.sys, '0000:05:00.0')).toBeUndefined();
+  });
+
+  test.each<[string, Tree]>([
+    ['a VF that its PF does not list', { class: '0x020000\n', physfn: link('bus/pci/devices/0000:01:00.0') }],
+    ['a device that does not say what it is', {}],
+  ])('%s is not taken, and what is claimed is not gone', (_, device) => {
+    using tree = sysfsTree(pfTree({ pci: '0000:01:00.0' }), devices({ '0000:05:00.0': device }));
+    expect(() => findDevice(tree.sys, '0000:05:00.0')).toThrow(NotUsable);
+    expect(() => readDevice(tree.sys, '0000:05:00.0')).toThrow(NotUsable);
   });
 
   test('listNics() lists them, but no PF and no VF', () => {
