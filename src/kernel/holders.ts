@@ -1,4 +1,4 @@
-import { FileError } from './errno.ts';
+import { FileError, isShortage } from './errno.ts';
 import { listFolder, readFile } from './files.ts';
 import { isCharacterDevice, system } from './system.ts';
 
@@ -8,12 +8,12 @@ export interface Holder {
   readonly program: string;
 }
 
-/** Processes come and go, and some do not let themselves be looked at: then there is nothing to see. */
+/** Processes come and go, and some do not let themselves be looked at: then there is nothing to see. @throws FileError of a shortage */
 function quietly<T>(look: () => T): T | undefined {
   try {
     return look();
   } catch (error) {
-    if (error instanceof FileError) return undefined;
+    if (error instanceof FileError && !isShortage(error)) return undefined;
     throw error;
   }
 }

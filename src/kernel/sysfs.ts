@@ -1,4 +1,4 @@
-import { Errno, FileError } from './errno.ts';
+import { Errno, FileError, isShortage } from './errno.ts';
 import { listFolder, readFile, writeValue } from './files.ts';
 import { system } from './system.ts';
 
@@ -15,7 +15,7 @@ export class Sysfs {
 
   /** Trimmed text of an attribute; undefined if it is missing or the driver refuses to tell. @throws FileError */
   read(path: string): string | undefined {
-    return unless(doubtful, () => readFile(`${this.root}/${path}`)?.trim());
+    return unless(ofAttributes, () => readFile(`${this.root}/${path}`)?.trim());
   }
 
   /** An attribute that is a whole number. */
@@ -36,17 +36,17 @@ export class Sysfs {
   }
 
   #target(path: string): string | undefined {
-    return unless(doubtfulOfName, () => system.readlink(`${this.root}/${path}`));
+    return unless(ofNames, () => system.readlink(`${this.root}/${path}`));
   }
 
   /** Sorted names in a folder; none if it is missing. @throws FileError */
   list(path: string): string[] {
-    return unless(doubtfulOfName, () => listFolder(`${this.root}/${path}`)) ?? [];
+    return unless(ofNames, () => listFolder(`${this.root}/${path}`)) ?? [];
   }
 
   /** @throws FileError */
   exists(path: string): boolean {
-    return unless(doubtfulOfName, () => system.stat(`${this.root}/${path}`)) !== undefined;
+    return unless(ofNames, () => system.stat(`${this.root}/${path}`)) !== undefined;
   }
 
   /** @throws FileError, with the kernel's errno */
@@ -56,19 +56,19 @@ export class Sysfs {
 }
 
 /**
- * Errors that say nothing of what is asked about: no memory, no descriptor, a rule of SELinux. Who took them for "there is none" would take a
- * VF that is in a pod for one that is gone, and forget it.
+ * In sysfs a missing attribute and one that its driver refuses are the same to us: not known. Not so where nobody could look: who took that
+ * for "there is none" would take a VF that is in a pod for one that is gone, and forget it.
+ * @param unseen errors that mean that, besides those of a shortage
  */
-const doubtful = [Errno.ENOMEM, Errno.EMFILE, Errno.ENFILE, Errno.EACCES];
-/** Likewise where no driver is asked, whose answer it could be. */
-const doubtfulOfName = [...doubtful, Errno.EIO];
-
-/** In sysfs a missing attribute and one that its driver refuses are the same to us: not known. */
-function unless<T>(errnos: readonly number[], call: () => T): T | undefined {
+function unless<T>(unseen: readonly number[], call: () => T): T | undefined {
   try {
     return call();
   } catch (error) {
-    if (error instanceof FileError && !errnos.includes(error.errno)) return undefined;
+    if (error instanceof FileError && !isShortage(error) && !unseen.includes(error.errno)) return undefined;
     throw error;
   }
 }
+
+/** Of an attribute: a rule of SELinux. An EIO can be its driver's word. */
+const ofAttributes = [Errno.EACCES];
+const ofNames = [Errno.EACCES, Errno.EIO];
