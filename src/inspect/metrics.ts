@@ -6,6 +6,7 @@ import { type Counters, getCounters, vfStats } from '../kernel/link-stats.ts';
 import { decoded } from '../kernel/netlink.ts';
 import { Netns } from '../kernel/netns.ts';
 import type { Host } from '../vf/host.ts';
+import { isNetdevOf, type Pf } from '../vf/inventory.ts';
 import { type DeviceOwner, nickname } from './device-owner.ts';
 import { type Family, formatMetrics, type Sample } from './open-metrics.ts';
 import { type Device, type State, survey } from './survey.ts';
@@ -36,7 +37,7 @@ export async function metrics(host: Host, { output }: Flags): Promise<Outcome> {
 
 async function measure(host: Host, devices: readonly Device[]): Promise<Measured[]> {
   const ofPfs = new Map<string, ReadonlyMap<number, Counters>>();
-  for (const { isPf, vf } of devices) if (isPf) ofPfs.set(vf.pci, await countersOfVfs(host, vf.pf.ifname));
+  for (const { isPf, vf } of devices) if (isPf) ofPfs.set(vf.pci, await countersOfVfs(host, vf.pf));
   const measured: Measured[] = [];
   for (const device of devices) {
     const { isPf, vf } = device;
@@ -47,11 +48,11 @@ async function measure(host: Host, devices: readonly Device[]): Promise<Measured
 }
 
 /** What a PF has counted for its VFs, by their numbers. */
-async function countersOfVfs(host: Host, ifname: string | undefined): Promise<ReadonlyMap<number, Counters>> {
+async function countersOfVfs(host: Host, { pci, ifname }: Pf): Promise<ReadonlyMap<number, Counters>> {
   if (ifname === undefined) return new Map();
   try {
     const pf = await getLinkWithVfStats(host.netns.rtnl, ifname);
-    return pf ? readCounters(pf) : new Map<number, Counters>();
+    return pf && isNetdevOf(host.sys, pci, pf) ? readCounters(pf) : new Map<number, Counters>();
   } catch (error) {
     if (!(error instanceof KernelError)) throw error;
     host.log.error('its VFs have no counters', { pf: ifname, error: error.message });

@@ -8,7 +8,16 @@ import { type Claim, listClaims, readClaim, UnreadableClaim } from '../vf/claims
 import { lockPath } from '../vf/vf-lock.ts';
 import { describeHolders, holdersOf, userDevices } from '../vf/users.ts';
 import type { Host } from '../vf/host.ts';
-import { isNic, isWholePf, listPfs, listVfs, type Pf, type Vf, wholePf } from '../vf/inventory.ts';
+import {
+  isNetdevOf,
+  isNic,
+  isWholePf,
+  listPfs,
+  listVfs,
+  type Pf,
+  type Vf,
+  wholePf,
+} from '../vf/inventory.ts';
 import { findInPod, findOnHost } from '../vf/netdev.ts';
 import { listNics, nicUse } from '../vf/nic.ts';
 import { ifnameThere, placeOf } from '../vf/owner.ts';
@@ -92,7 +101,8 @@ export async function survey(host: Host): Promise<Device[]> {
   };
   const devices: Device[] = [];
   for (const { pf, vfs } of groups) {
-    const pfLink = pf.ifname === undefined ? undefined : await getLinkWithVfs(host.netns.rtnl, pf.ifname);
+    const named = pf.ifname === undefined ? undefined : await getLinkWithVfs(host.netns.rtnl, pf.ifname);
+    const pfLink = named && isNetdevOf(host.sys, pf.pci, named) ? named : undefined;
     devices.push(await look(host, wholePf(pf), pfLink, undefined, around));
     for (const vf of vfs) {
       devices.push(await look(host, vf, undefined, pfLink && settingsOf(pfLink, vf.index), around));

@@ -35,10 +35,10 @@ function bytesAt(data: DataView, start: number, end: number): Uint8Array {
 
 type Parts<C> = Omit<C, 'read'>;
 
-/** A codec of its two halves. */
-export function codec<T>(parts: Parts<FixedCodec<T>>): FixedCodec<T>;
-export function codec<T>(parts: Parts<Codec<T>>): Codec<T>;
-export function codec<T>(parts: Parts<Codec<T>>): Codec<T> {
+/** A codec that reads whole payloads, too. */
+function codec<T>(parts: Parts<FixedCodec<T>>): FixedCodec<T>;
+function codec<T>(parts: Parts<Codec<T>>): Codec<T>;
+function codec<T>(parts: Parts<Codec<T>>): Codec<T> {
   return { ...parts, read: (bytes) => parts.readAt(view(bytes), 0, bytes.length) };
 }
 

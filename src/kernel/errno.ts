@@ -126,8 +126,3 @@ export class NotANetns extends Error {
     super(`"${path}" is not a network namespace`);
   }
 }
-
-/** Whether memory or descriptors were lacking: that says nothing of what was asked about. */
-export function isShortage(error: unknown): boolean {
-  return isErrno(error, Errno.ENOMEM, Errno.EMFILE, Errno.ENFILE);
-}

@@ -4,6 +4,24 @@ import { isRegular, system } from './system.ts';
 /** Nothing that we read is longer: our own files, those of the kernel, and the records that other plugins keep. */
 const maxFileBytes = 16 * 1024 * 1024;
 
+/** Errors that say nothing of what was looked at: memory or descriptors were lacking. */
+const shortages: readonly number[] = [Errno.ENOMEM, Errno.EMFILE, Errno.ENFILE];
+
+/**
+ * What a look at a file of the kernel's tells; undefined if it is missing or refused. Not so where nobody could look: who took that for
+ * "there is none" would take a VF that is in a pod for one that is gone, and forget it.
+ * @param unseen error numbers that mean this, besides those of a shortage
+ * @throws FileError
+ */
+export function lookAt<T>(look: () => T, unseen: readonly number[] = []): T | undefined {
+  try {
+    return look();
+  } catch (error) {
+    if (!(error instanceof FileError) || [...shortages, ...unseen].includes(error.errno)) throw error;
+    return undefined;
+  }
+}
+
 export function exists(path: string): boolean {
   return system.access(path, 0);
 }

@@ -1,5 +1,4 @@
-import { FileError, isShortage } from './errno.ts';
-import { listFolder, readFile } from './files.ts';
+import { listFolder, lookAt, readFile } from './files.ts';
 import { isCharacterDevice, system } from './system.ts';
 
 /** A process that holds something: its id and the name of its program, which the process chooses itself (see printable.ts). */
@@ -8,16 +7,7 @@ export interface Holder {
   readonly program: string;
 }
 
-/** Processes come and go, and some do not let themselves be looked at: then there is nothing to see. @throws FileError of a shortage */
-function quietly<T>(look: () => T): T | undefined {
-  try {
-    return look();
-  } catch (error) {
-    if (error instanceof FileError && !isShortage(error)) return undefined;
-    throw error;
-  }
-}
-
+/** Ids of all. They come and go, and some do not let themselves be looked at: then there is nothing to see of them. */
 function processes(): number[] {
   return listFolder('/proc')
     .filter((name) => /^\d+$/.test(name))
@@ -25,12 +15,12 @@ function processes(): number[] {
 }
 
 function holder(pid: number): Holder {
-  return { pid, program: quietly(() => readFile(`/proc/${pid}/comm`)?.trim()) ?? '?' };
+  return { pid, program: lookAt(() => readFile(`/proc/${pid}/comm`)?.trim()) ?? '?' };
 }
 
 /** "244:0", as sysfs has it, of a character device that a link of /proc leads to. */
 function deviceNumber(path: string): string | undefined {
-  const stat = quietly(() => system.stat(path));
+  const stat = lookAt(() => system.stat(path));
   if (!stat || !isCharacterDevice(stat)) return undefined;
   const major = (stat.rdev >>> 8) & 0xfff;
   const minor = (stat.rdev & 0xff) | ((stat.rdev >>> 12) & 0xfff00);
@@ -45,9 +35,9 @@ export function holdersOfDevices(numbers: readonly string[]): ReadonlyMap<string
   const found = new Map<string, Holder[]>(numbers.map((number) => [number, []]));
   if (numbers.length === 0) return found;
   for (const pid of processes()) {
-    const fds = (quietly(() => listFolder(`/proc/${pid}/fd`)) ?? []).map((fd) => `/proc/${pid}/fd/${fd}`);
+    const fds = (lookAt(() => listFolder(`/proc/${pid}/fd`)) ?? []).map((fd) => `/proc/${pid}/fd/${fd}`);
     // Only few descriptors lead to /dev, and a stat of one that leads to a dead network mount would hang.
-    const devices = fds.filter((fd) => quietly(() => system.readlink(fd))?.startsWith('/dev/'));
+    const devices = fds.filter((fd) => lookAt(() => system.readlink(fd))?.startsWith('/dev/'));
     for (const number of new Set(devices.map(deviceNumber))) found.get(number ?? '')?.push(holder(pid));
   }
   return found;
@@ -65,13 +55,13 @@ export interface HeldNetns {
 export function listNetns(): HeldNetns[] {
   const found = new Map<number, { path: string; inode: number; holders: Holder[] }>();
   const see = (path: string) => {
-    const inode = quietly(() => system.stat(path))?.inode;
+    const inode = lookAt(() => system.stat(path))?.inode;
     if (inode === undefined) return undefined;
     const known = found.get(inode) ?? { path, inode, holders: [] };
     found.set(inode, known);
     return known;
   };
-  for (const name of quietly(() => listFolder('/run/netns')) ?? []) see(`/run/netns/${name}`);
+  for (const name of lookAt(() => listFolder('/run/netns')) ?? []) see(`/run/netns/${name}`);
   for (const pid of processes()) see(`/proc/${pid}/ns/net`)?.holders.push(holder(pid));
   return [...found.values()];
 }

@@ -1,6 +1,10 @@
-import { Errno, FileError, isShortage } from './errno.ts';
-import { listFolder, readFile, writeValue } from './files.ts';
+import { Errno } from './errno.ts';
+import { listFolder, lookAt, readFile, writeValue } from './files.ts';
 import { system } from './system.ts';
+
+/** What a rule of SELinux hides; and where no driver is asked, whose word it could be, an EIO. */
+const ofAttributes = [Errno.EACCES];
+const ofNames = [Errno.EACCES, Errno.EIO];
 
 /**
  * A sysfs tree. Its root is a value, so that tests read a tree of their own. Only the host's links are in it: a link in a pod's
@@ -15,7 +19,7 @@ export class Sysfs {
 
   /** Trimmed text of an attribute; undefined if it is missing or the driver refuses to tell. @throws FileError */
   read(path: string): string | undefined {
-    return unless(ofAttributes, () => readFile(`${this.root}/${path}`)?.trim());
+    return lookAt(() => readFile(`${this.root}/${path}`)?.trim(), ofAttributes);
   }
 
   /** An attribute that is a whole number. */
@@ -36,17 +40,17 @@ export class Sysfs {
   }
 
   #target(path: string): string | undefined {
-    return unless(ofNames, () => system.readlink(`${this.root}/${path}`));
+    return lookAt(() => system.readlink(`${this.root}/${path}`), ofNames);
   }
 
   /** Sorted names in a folder; none if it is missing. @throws FileError */
   list(path: string): string[] {
-    return unless(ofNames, () => listFolder(`${this.root}/${path}`)) ?? [];
+    return lookAt(() => listFolder(`${this.root}/${path}`), ofNames) ?? [];
   }
 
   /** @throws FileError */
   exists(path: string): boolean {
-    return unless(ofNames, () => system.stat(`${this.root}/${path}`)) !== undefined;
+    return lookAt(() => system.stat(`${this.root}/${path}`), ofNames) !== undefined;
   }
 
   /** @throws FileError, with the kernel's errno */
@@ -54,21 +58,3 @@ export class Sysfs {
     writeValue(`${this.root}/${path}`, value);
   }
 }
-
-/**
- * In sysfs a missing attribute and one that its driver refuses are the same to us: not known. Not so where nobody could look: who took that
- * for "there is none" would take a VF that is in a pod for one that is gone, and forget it.
- * @param unseen errors that mean that, besides those of a shortage
- */
-function unless<T>(unseen: readonly number[], call: () => T): T | undefined {
-  try {
-    return call();
-  } catch (error) {
-    if (error instanceof FileError && !isShortage(error) && !unseen.includes(error.errno)) return undefined;
-    throw error;
-  }
-}
-
-/** Of an attribute: a rule of SELinux. An EIO can be its driver's word. */
-const ofAttributes = [Errno.EACCES];
-const ofNames = [Errno.EACCES, Errno.EIO];

@@ -177,9 +177,9 @@ export function readVf(sys: Sysfs, pci: string): Vf | undefined {
   return index === undefined ? undefined : readVfAt(sys, pf, index, pci);
 }
 
-/** Whether PCI says so; `unsaid` where it says nothing. */
-function isNetworkFunction(sys: Sysfs, pci: string, unsaid = false): boolean {
-  return sys.read(`${devicePath(pci)}/class`)?.startsWith('0x02') ?? unsaid; // the base class of network controllers
+/** Whether its class is PCI's base class of network controllers; undefined if it cannot be read. */
+function isNetworkFunction(sys: Sysfs, pci: string): boolean | undefined {
+  return sys.read(`${devicePath(pci)}/class`)?.startsWith('0x02');
 }
 
 /**
@@ -237,7 +237,7 @@ export function isNic(vf: Vf): boolean {
 export function readDevice(sys: Sysfs, pci: string): Vf | undefined {
   if (sys.exists(`${devicePath(pci)}/sriov_totalvfs`)) return wholePf(readPfAt(sys, pci));
   const found = readVf(sys, pci) ?? readNic(sys, pci);
-  if (!found && sys.exists(devicePath(pci)) && isNetworkFunction(sys, pci, true))
+  if (!found && sys.exists(devicePath(pci)) && isNetworkFunction(sys, pci) !== false)
     throw new NotUsable(`Cannot use ${pci}: it is there, but neither its PF nor its kind can be read`);
   return found;
 }

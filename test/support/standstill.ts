@@ -2,7 +2,7 @@ import type { TestNode } from './node.ts';
 
 /**
  * Makes a call of the plugin that stands still after its n-th system call of a kind while a script runs, and then goes on.
- * @param call makes it with this before its command line
+ * @param make makes the call with this before its command line
  */
 export async function atStandstill<T>(
   node: TestNode,
