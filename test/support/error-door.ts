@@ -1,6 +1,6 @@
 /** An error at each system call of a door that is no CNI: what error-matrix.ts does for CNI's commands. */
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { callsWithoutWaiting, type ErrorPoint, pointName } from './error-matrix.ts';
+import { callsWithoutWaiting, type ErrorPoint, findAlike, nthAlike, pointName } from './error-matrix.ts';
 import { difference, type TestNode } from './node.ts';
 import { plausibleErrors, unknownCalls } from './plausible-errors.ts';
 import { isSoak, sample, seed, seeded } from './random.ts';
@@ -71,9 +71,11 @@ async function pointsOf(node: TestNode, door: ErrorDoor, name: string): Promise<
   const unknown = unknownCalls(calls);
   if (unknown.length > 0)
     throw new Error(`${name} makes calls of which nobody has said how they fail: ${unknown.join(', ')}`);
-  return callsWithoutWaiting(calls).flatMap((one) =>
-    (door.errorsAt?.(one) ?? plausibleErrors(one)).map((errno) => ({ situation: name, call: one, errno })),
-  );
+  return callsWithoutWaiting(calls).flatMap((one) => {
+    const nth = nthAlike(calls, one);
+    const errors = door.errorsAt?.(one) ?? plausibleErrors(one);
+    return errors.map((errno) => ({ situation: name, call: one, nth, errno }));
+  });
 }
 
 function callOf(door: ErrorDoor, name: string): DoorCall {
@@ -92,11 +94,14 @@ async function tryPoint(
   node: TestNode,
   door: ErrorDoor,
   pristine: unknown,
-  { situation, call: { name, n }, errno }: ErrorPoint,
+  point: ErrorPoint,
   way: number,
 ): Promise<string | undefined> {
+  const { situation, errno } = point;
+  const { name } = point.call;
   const call = callOf(door, situation);
   let isQuick = true;
+  let { n } = point.call;
   for (let tries = 0; tries < 3; tries++) {
     await call.prepare();
     const answer = await call.run(door.injecting(name, `error=${errno}:when=${n}`, isQuick));
@@ -104,6 +109,7 @@ async function tryPoint(
     const hit = hitOf(door, trace);
     if (!hit) {
       isQuick &&= !trace.othersWereHit;
+      n = findAlike(door.own(trace.calls), point)?.n ?? n;
       await door.clean();
       continue;
     }

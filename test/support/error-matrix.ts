@@ -9,6 +9,8 @@ import { injecting, readTrace, type Trace, type TracedCall, tracing } from './st
 export interface ErrorPoint {
   readonly situation: string;
   readonly call: TracedCall;
+  /** The how-manyth of the calls that are like it: its own number depends on what other lanes have. */
+  readonly nth: number;
   readonly errno: string;
 }
 
@@ -349,9 +351,10 @@ export class ErrorLane {
     if (unknown.length > 0)
       throw new Error(`${name} makes calls of which nobody has said how they fail: ${unknown.join(', ')}`);
     await this.clean();
-    return callsWithoutWaiting(calls).flatMap((call) =>
-      plausibleErrors(call).map((errno) => ({ situation: name, call, errno })),
-    );
+    return callsWithoutWaiting(calls).flatMap((call) => {
+      const nth = nthAlike(trace.calls, call);
+      return plausibleErrors(call).map((errno) => ({ situation: name, call, nth, errno }));
+    });
   }
 
   #situation(name: string): Situation {
@@ -361,17 +364,20 @@ export class ErrorLane {
   }
 
   /** Tries one error; returns what went wrong, "" if nothing did, undefined if the command never made that call. */
-  async try({ situation: name, call, errno }: ErrorPoint): Promise<string | undefined> {
+  async try(point: ErrorPoint): Promise<string | undefined> {
+    const { situation: name, call, errno } = point;
     const situation = this.#situation(name);
     let isQuick = true;
+    let n = call.n;
     for (let tries = 0; tries < 3; tries++) {
       await situation.prepare();
-      const wrapper = injecting(this.#lane.pod, call.name, `error=${errno}:when=${call.n}`, isQuick);
+      const wrapper = injecting(this.#lane.pod, call.name, `error=${errno}:when=${n}`, isQuick);
       const outcome = await this.#run(situation, wrapper);
-      const { hit, othersWereHit } = outcome.trace;
-      if (hit === undefined || othersWereHit || inAnyLane(hit.target) !== inAnyLane(call.target)) {
+      const { calls, hit, othersWereHit } = outcome.trace;
+      if (hit === undefined || othersWereHit || !isAlike(hit, call)) {
         // How often the kernel is asked for news depends on how fast it is, and how many claims there are on the other lanes.
         isQuick &&= !othersWereHit;
+        n = findAlike(calls, point)?.n ?? n;
         await this.clean();
         continue;
       }
@@ -410,6 +416,24 @@ function inAnyLane(target: string): string {
     /0000:00:0\d\.0|0000:0\d:|\b(?:eth|vf|dev|net|p)\d+(?:n\d+)?\b|\b10\.\d+\.\d+\.\d+\b/g,
     'N',
   );
+}
+
+/** Whether two calls, of whichever lanes, are the same but for their number. */
+function isAlike(one: TracedCall, other: TracedCall): boolean {
+  return one.name === other.name && inAnyLane(one.target) === inAnyLane(other.target);
+}
+
+/** The how-manyth of the calls that are alike one is. */
+export function nthAlike(calls: readonly TracedCall[], call: TracedCall): number {
+  return calls.filter((other) => other.n <= call.n && isAlike(other, call)).length;
+}
+
+/** A point's call in another run, where its number need not be the same. */
+export function findAlike(
+  calls: readonly TracedCall[],
+  { call, nth }: Pick<ErrorPoint, 'call' | 'nth'>,
+): TracedCall | undefined {
+  return calls.filter((other) => isAlike(other, call))[nth - 1];
 }
 
 /**
