@@ -177,15 +177,22 @@ function align(length: number): number {
   return (length + 3) & ~3;
 }
 
-/** Length of the attribute at an offset (`struct nlattr`, uapi/linux/netlink.h: length, type, payload), with its header. */
-function lengthAt(data: DataView, at: number, end: number): number {
-  const length = data.getUint16(at, true);
-  if (length >= NLA_HDRLEN && at + length <= end) return length;
-  throw new CodecError(`Cannot decode attribute at ${at}: its length ${length} does not fit in ${end - at}`);
-}
-
-function typeAt(data: DataView, at: number): number {
-  return data.getUint16(at + 2, true) & NLA_TYPE_MASK;
+/** Visits all attributes (`struct nlattr`, uapi/linux/netlink.h: length, type, payload) with the offsets of their payloads. */
+function eachAttribute(
+  data: DataView,
+  start: number,
+  end: number,
+  visit: (type: number, start: number, end: number) => void,
+): void {
+  for (let at = start; at + NLA_HDRLEN <= end;) {
+    const length = data.getUint16(at, true);
+    if (length < NLA_HDRLEN || at + length > end)
+      throw new CodecError(
+        `Cannot decode attribute at ${at}: its length ${length} does not fit in ${end - at}`,
+      );
+    visit(data.getUint16(at + 2, true) & NLA_TYPE_MASK, at + NLA_HDRLEN, at + length);
+    at += align(length);
+  }
 }
 
 interface RawAttribute {
@@ -223,12 +230,10 @@ export function attrs<A extends AttributeTable>(table: A): Codec<Attributes<A>> 
   return codec<Attributes<A>>({
     readAt: (data, start, end) => {
       const known: Record<string, unknown> = {};
-      for (let at = start; at + NLA_HDRLEN <= end;) {
-        const length = lengthAt(data, at, end);
-        const entry = byType.get(typeAt(data, at));
-        if (entry) known[entry.name] = entry.codec.readAt(data, at + NLA_HDRLEN, at + length);
-        at += align(length);
-      }
+      eachAttribute(data, start, end, (type, from, to) => {
+        const entry = byType.get(type);
+        if (entry) known[entry.name] = entry.codec.readAt(data, from, to);
+      });
       return known as Attributes<A>;
     },
     write: (value) =>
@@ -247,11 +252,9 @@ export function listOf<T>(type: number, item: Codec<T>): Codec<readonly T[]> {
   return codec<readonly T[]>({
     readAt: (data, start, end) => {
       const items: T[] = [];
-      for (let at = start; at + NLA_HDRLEN <= end;) {
-        const length = lengthAt(data, at, end);
-        if (typeAt(data, at) === type) items.push(item.readAt(data, at + NLA_HDRLEN, at + length));
-        at += align(length);
-      }
+      eachAttribute(data, start, end, (found, from, to) => {
+        if (found === type) items.push(item.readAt(data, from, to));
+      });
       return items;
     },
     write: (items) => writeAttributes(items.map((value) => ({ type, payload: item.write(value) }))),

@@ -49,10 +49,11 @@ export const Errno = {
   ENOTSUPP: 524, // include/linux/errno.h: internal to the kernel, yet some drivers return it
 } as const;
 
+const errnoNames = new Map<number, string>(Object.entries(Errno).map(([name, value]) => [value, name]));
+
 /** "EBUSY" for 16; "errno 133" for a number that has no name here. */
 export function errnoName(errno: number): string {
-  for (const [name, value] of Object.entries(Errno)) if (value === errno) return name;
-  return `errno ${errno}`;
+  return errnoNames.get(errno) ?? `errno ${errno}`;
 }
 
 /** The kernel refused an operation: what was tried, with which error number, and the kernel's own words where it sent some. */

@@ -115,9 +115,11 @@ export interface Link {
   readonly vfs: readonly VfInfo[] | undefined;
 }
 
+const hexOf = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'));
+
 /** "02:00:00:00:01:00" */
 export function formatMac(bytes: Uint8Array): string {
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join(':');
+  return Array.from(bytes, (byte) => hexOf[byte]).join(':');
 }
 
 /** The bytes of a MAC in colon form. */

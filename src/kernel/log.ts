@@ -14,6 +14,8 @@ export class Log {
   readonly #format: LogFormat;
   readonly #fd: number;
   readonly #context: Fields;
+  /** The context as text, which is the same in nearly all lines. */
+  #contextText: string | undefined;
 
   constructor(level: LogLevel = 'info', format: LogFormat = 'text', fd = 2, context: Fields = {}) {
     this.#level = logLevels.indexOf(level);
@@ -53,21 +55,23 @@ export class Log {
 
   #write(level: LogLevel, msg: string, fields: Fields = {}): void {
     if (logLevels.indexOf(level) > this.#level) return;
-    const all = {
-      time: new Date().toISOString(),
-      level,
-      msg,
-      cniName: 'sriov-cni',
-      ...this.#context,
-      ...fields,
-    };
+    const begin = { time: new Date().toISOString(), level, msg, cniName: 'sriov-cni' };
     try {
       // One write per line, so that the lines of several processes do not mix.
-      const line = printable(this.#format === 'json' ? JSON.stringify(all) : toText(all));
-      system.writeText(this.#fd, `${line}\n`);
+      system.writeText(this.#fd, `${this.#line(begin, fields)}\n`);
     } catch {
       // A full disk or a closed stderr must not fail a pod.
     }
+  }
+
+  #line(begin: Fields, fields: Fields): string {
+    const isOver = Object.keys(fields).some((key) => key in this.#context);
+    if (this.#format === 'text' && !isOver) {
+      this.#contextText ??= toText(this.#context);
+      return [toText(begin), this.#contextText, toText(fields)].filter(Boolean).join(' ');
+    }
+    const all = { ...begin, ...this.#context, ...fields };
+    return this.#format === 'json' ? printable(JSON.stringify(all)) : toText(all);
   }
 }
 
@@ -100,9 +104,10 @@ export class Phases {
 }
 
 function toText(fields: Fields): string {
-  return Object.entries(fields)
-    .flatMap(([key, value]) => (value === undefined ? [] : [`${key}=${JSON.stringify(String(value))}`]))
-    .join(' ');
+  let text = '';
+  for (const [key, value] of Object.entries(fields))
+    if (value !== undefined) text += `${text && ' '}${key}=${JSON.stringify(String(value))}`;
+  return printable(text);
 }
 
 /** Where log files may be. */

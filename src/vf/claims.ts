@@ -13,6 +13,14 @@ import { parseJson } from '../kernel/json.ts';
 import type { Host } from './host.ts';
 import { lockVf } from './vf-lock.ts';
 
+/** An object of any keys. zod's record() would look at each key by itself, in every DEL. */
+function objectOf<T>(isValue: (value: unknown) => boolean) {
+  const isObject = (value: unknown) => typeof value === 'object' && value !== null && !Array.isArray(value);
+  return z.custom<Readonly<Record<string, T>>>(
+    (value) => isObject(value) && Object.values(value as object).every(isValue),
+  );
+}
+
 const settings = z.object({
   mac: z.optional(z.string()),
   vlan: z.optional(z.object({ id: z.int(), qos: z.int(), proto: z.enum(['802.1q', '802.1ad']) })),
@@ -98,7 +106,7 @@ const common = {
   /** What the VF was like before the first change. */
   original: z.object({ driver: z.optional(z.string()), settings, netdev: z.optional(netdev) }),
   /** Milliseconds per phase of the ADD, for `sriov inspect`. */
-  times: z.optional(z.record(z.string(), z.number())),
+  times: z.optional(objectOf<number>((value) => typeof value === 'number')),
 };
 
 /** docs/state.md is checked against it. */
@@ -114,7 +122,11 @@ export const podClaimSchema = z.object({
   /** The device-info file that was made. */
   deviceInfoFile: z.optional(z.string()),
   /** The call that made it, for the IPAM plugin's DEL: a later stdin may be stripped, and recovery has none. */
-  request: z.object({ config: z.record(z.string(), z.unknown()), cniArgs: z.string(), cniPath: z.string() }),
+  request: z.object({
+    config: objectOf<unknown>(() => true),
+    cniArgs: z.string(),
+    cniPath: z.string(),
+  }),
   /** Nobody knows whether there is an address: the IPAM plugin refused to give one. */
   isAddressUncertain: z.optional(z.boolean()),
   ...common,

@@ -867,6 +867,7 @@ static void leave_to_child(int fd, const char *ifname, const struct frame *frame
   if (dup2(fd, 3) < 0) _exit(1);
   close_span(0, 2); /* the caller reads our stdout until the last writer is gone */
   close_span(4, INT_MAX); /* locks and namespaces */
+  nanosleep(&(struct timespec){0, 10000000L}, NULL); /* our parent's close must not be the last one, or it waits all the same */
   send_when_running(3, ifname, frames, count, patience_ms);
   _exit(0);
 }

@@ -57,6 +57,22 @@ describe('Log', () => {
     );
   });
 
+  test.each(['text', 'json'] as const)(
+    '%s: a field of a line goes before one of the context',
+    async (format) => {
+      const lines = await written((fd) => {
+        const log = new Log('info', format, fd, { ifname: 'net1', vf: 'a' });
+        log.info('one', { vf: 'b' });
+        log.info('two');
+      });
+      expect(lines.map((line) => /\bvf"?[=:]"[^,]*/.exec(line)?.[0].replace(/^vf"?[=:]|}$/g, ''))).toEqual([
+        '"b"',
+        '"a"',
+      ]);
+      expect(lines.map((line) => line.match(/\bvf\b/g)?.length)).toEqual([1, 1]);
+    },
+  );
+
   test('what others chose cannot move the cursor, colour, end a line or turn the writing', async () => {
     const evil = '\u001b[2J\u009b31m\u202etxt\u2028\u200b\ud800\u{e0041}\u007f';
     const lines = await written((fd) => {
