@@ -151,6 +151,8 @@ class LaneView {
 /** What a command is tried in: made before each try, and judged after it. */
 interface Situation {
   readonly command: string;
+  /** It ends with an error, whatever else happens. */
+  readonly isRefused?: true;
   prepare(): Promise<void>;
   config(): object;
   netns?: string;
@@ -287,6 +289,7 @@ export class ErrorLane {
       },
       'CHECK of what has changed': {
         command: 'CHECK',
+        isRefused: true,
         prepare: async () => {
           if (!(await this.#view.isRecorded())) await attach();
           await this.#lane.spoil(this.#node);
@@ -381,7 +384,7 @@ export class ErrorLane {
         await this.clean();
         continue;
       }
-      const { wrong, answer } = judge(outcome, errno);
+      const { wrong, answer } = judge(outcome, errno, situation.isRefused);
       const complaints = [
         ...wrong,
         outcome.code === 0
@@ -454,7 +457,11 @@ export function callsWithoutWaiting(calls: readonly TracedCall[]): TracedCall[] 
 const neverFitting = [1, 2, 6, 7, 999];
 
 /** What is wrong with an answer by itself, and the answer. */
-function judge(outcome: Outcome, errno: string): { wrong: string[]; answer: CniAnswer | undefined } {
+function judge(
+  outcome: Outcome,
+  errno: string,
+  isRefused = false,
+): { wrong: string[]; answer: CniAnswer | undefined } {
   const { code, stdout, stderr, trace } = outcome;
   const wrong: string[] = [];
   if (code !== 0 && code !== 1) wrong.push(`exit code ${code}`);
@@ -466,7 +473,8 @@ function judge(outcome: Outcome, errno: string): { wrong: string[]; answer: CniA
     wrong.push('stdout is not one JSON document');
   }
   const place = trace.hit && placeOf(trace.hit);
-  if (place === 'log' && code !== 0) wrong.push('a log line that cannot be written fails the call');
+  if (place === 'log' && code !== 0 && !isRefused)
+    wrong.push('a log line that cannot be written fails the call');
   // Who cannot be told must see the exit code; a pipe that is full for a moment is told later.
   const isUnheard = place === 'answer' && ['EPIPE', 'EIO'].includes(errno);
   if (code === 1 && answer === undefined && !isUnheard && wrong.length === 0) wrong.push('no answer');
