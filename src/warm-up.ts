@@ -8,7 +8,7 @@ import { CniError, Code, formatError } from './cni/errors.ts';
 import { parseCommand, parseRequest } from './cni/request.ts';
 import { formatResult, parseResult, toIpConfig } from './cni/result.ts';
 import { formatVersion } from './cni/versions.ts';
-import { type PodClaim, parseClaim } from './vf/claims.ts';
+import { type PodClaim, parseClaim } from './vf/claim.ts';
 
 const mac = '02:00:00:00:00:01';
 const deviceID = '0000:01:10.0';

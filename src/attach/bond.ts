@@ -10,7 +10,7 @@ import { getLink, getLinkByName, IFF_UP, type Link, setLink } from '../kernel/li
 import type { Phases } from '../kernel/log.ts';
 import { modprobe } from '../kernel/modprobe.ts';
 import type { Netns } from '../kernel/netns.ts';
-import type { PodClaim } from '../vf/claims.ts';
+import type { PodClaim } from '../vf/claim.ts';
 import type { Host } from '../vf/host.ts';
 import { findPf, NotUsable, standsAlone, type Vf } from '../vf/inventory.ts';
 import { flagsOf } from '../vf/modes.ts';

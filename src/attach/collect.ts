@@ -1,11 +1,5 @@
-import {
-  type Claim,
-  LaterClaim,
-  listClaims,
-  readClaim,
-  readClaimOrLog,
-  sweepUnfinished,
-} from '../vf/claims.ts';
+import { type Claim, LaterClaim } from '../vf/claim.ts';
+import { listClaims, readClaim, readClaimOrLog, sweepUnfinished } from '../vf/claims.ts';
 import { lockVf } from '../vf/vf-lock.ts';
 import type { Host } from '../vf/host.ts';
 import { ownerName } from '../vf/owner.ts';

@@ -1,4 +1,5 @@
-import { type Claim, findClaims, isOf, readClaim, sweepUnfinished } from '../vf/claims.ts';
+import { type Claim, isOf } from '../vf/claim.ts';
+import { findClaims, readClaim, sweepUnfinished } from '../vf/claims.ts';
 import { lockVf } from '../vf/vf-lock.ts';
 import type { FileLock } from '../kernel/files.ts';
 import type { Host } from '../vf/host.ts';

@@ -1,5 +1,6 @@
 import { isSameNetns, type Netns } from '../kernel/netns.ts';
-import { findClaims, isOf, readClaim } from '../vf/claims.ts';
+import { isOf } from '../vf/claim.ts';
+import { findClaims, readClaim } from '../vf/claims.ts';
 import { lockVf } from '../vf/vf-lock.ts';
 import type { Host } from '../vf/host.ts';
 import { Failure, messageOf } from './failure.ts';

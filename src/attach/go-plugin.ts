@@ -2,7 +2,8 @@
 import { isUserspaceDriver } from '../dpdk/driver.ts';
 import { type FileLock, readFile } from '../kernel/files.ts';
 import { Netns } from '../kernel/netns.ts';
-import { type PodClaim, readClaimOrLog } from '../vf/claims.ts';
+import type { PodClaim } from '../vf/claim.ts';
+import { readClaimOrLog } from '../vf/claims.ts';
 import type { Host } from '../vf/host.ts';
 import { netdevNames, readVf, type Vf } from '../vf/inventory.ts';
 import { findInPod, findOnHost, type NetdevState, netdevState } from '../vf/netdev.ts';

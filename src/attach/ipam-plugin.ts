@@ -11,7 +11,7 @@ import {
   type WaitingChild,
   whenFinished,
 } from '../kernel/process.ts';
-import type { PodClaim } from '../vf/claims.ts';
+import type { PodClaim } from '../vf/claim.ts';
 import { Failure, IpamRefused } from './failure.ts';
 import { type Attachment, type Caller, withinIpamCall } from './wish.ts';
 

@@ -14,14 +14,8 @@ import {
 } from '../kernel/files.ts';
 import { parseJson } from '../kernel/json.ts';
 import { abandon, type Child } from '../kernel/process.ts';
-import {
-  type PodClaim,
-  findClaims,
-  moveClaim,
-  parseClaim,
-  removeClaim,
-  UnreadableClaim,
-} from '../vf/claims.ts';
+import { type PodClaim, parseClaim, UnreadableClaim } from '../vf/claim.ts';
+import { findClaims, moveClaim, removeClaim } from '../vf/claims.ts';
 import type { Host } from '../vf/host.ts';
 import { Failure, messageOf } from './failure.ts';
 import {

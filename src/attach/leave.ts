@@ -2,7 +2,7 @@ import { IFF_UP, setLink } from '../kernel/link.ts';
 import { driverOverride, setDriverOverride, unbindWithin } from '../kernel/pci-driver.ts';
 import type { FileLock } from '../kernel/files.ts';
 import { isUserspaceDriver } from '../dpdk/driver.ts';
-import { type Claim, isUserspace } from '../vf/claims.ts';
+import { type Claim, isUserspace } from '../vf/claim.ts';
 import type { Host } from '../vf/host.ts';
 import { type Vf, vfName } from '../vf/inventory.ts';
 import { awaitOnHost, findInPod, findOnHost, moveToHost } from '../vf/netdev.ts';

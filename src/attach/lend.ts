@@ -1,6 +1,7 @@
 import type { Phases } from '../kernel/log.ts';
 import { nowMs } from '../kernel/clock.ts';
-import { type EndpointClaim, writeClaim } from '../vf/claims.ts';
+import type { EndpointClaim } from '../vf/claim.ts';
+import { writeClaim } from '../vf/claims.ts';
 import type { Host } from '../vf/host.ts';
 import { NotUsable, vfName } from '../vf/inventory.ts';
 import { dressForLoan, lentName } from '../vf/loan.ts';

@@ -1,7 +1,7 @@
 import { Errno, isErrno, NotANetns } from '../kernel/errno.ts';
 import { getLinkByName } from '../kernel/link.ts';
 import { isSameNetns, Netns } from '../kernel/netns.ts';
-import type { Claim } from '../vf/claims.ts';
+import type { Claim } from '../vf/claim.ts';
 import type { Host } from '../vf/host.ts';
 import { Failure } from './failure.ts';
 

@@ -2,7 +2,7 @@ import { Errno, isErrno } from '../kernel/errno.ts';
 import type { Netns } from '../kernel/netns.ts';
 import { renumbered, type RdmaRecord } from '../rdma/rdma-device.ts';
 import { moveRdmaIntoPod, moveRdmaToHost } from '../rdma/rdma-move.ts';
-import type { Claim } from '../vf/claims.ts';
+import type { Claim } from '../vf/claim.ts';
 import type { Host } from '../vf/host.ts';
 import { NotUsable, type Vf, vfName } from '../vf/inventory.ts';
 import { placeOf } from '../vf/owner.ts';

@@ -6,7 +6,7 @@ import type { Link } from '../kernel/link.ts';
 import type { Phases } from '../kernel/log.ts';
 import { driverOverride } from '../kernel/pci-driver.ts';
 import { carryMac } from '../vf/carried-mac.ts';
-import type { Claim } from '../vf/claims.ts';
+import type { Claim } from '../vf/claim.ts';
 import type { Host } from '../vf/host.ts';
 import { isNic, NotUsable, type Vf } from '../vf/inventory.ts';
 import { type NetdevState, netdevState } from '../vf/netdev.ts';

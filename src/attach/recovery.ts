@@ -1,5 +1,6 @@
 import type { FileLock } from '../kernel/files.ts';
-import { type Claim, LaterClaim, readClaim, setAside, UnreadableClaim } from '../vf/claims.ts';
+import { type Claim, LaterClaim, UnreadableClaim } from '../vf/claim.ts';
+import { readClaim, setAside } from '../vf/claims.ts';
 import type { Host } from '../vf/host.ts';
 import { ownerName } from '../vf/owner.ts';
 import { Failure } from './failure.ts';

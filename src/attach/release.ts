@@ -1,7 +1,8 @@
 import { nowMs } from '../kernel/clock.ts';
 import { type FileLock, removeFile } from '../kernel/files.ts';
 import { Phases, tenths } from '../kernel/log.ts';
-import { type Claim, type PodClaim, removeClaim, writeClaim } from '../vf/claims.ts';
+import type { Claim, PodClaim } from '../vf/claim.ts';
+import { removeClaim, writeClaim } from '../vf/claims.ts';
 import type { Host } from '../vf/host.ts';
 import { readDevice, standsAlone } from '../vf/inventory.ts';
 import { findOnHost } from '../vf/netdev.ts';

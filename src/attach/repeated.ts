@@ -2,7 +2,8 @@
  * An attachment is made once. Of a netdev the name in the pod is the guard, but a pod can rename it, and a VF under a userspace driver has
  * none: so the claims are looked at.
  */
-import { type PodClaim, findClaims } from '../vf/claims.ts';
+import type { PodClaim } from '../vf/claim.ts';
+import { findClaims } from '../vf/claims.ts';
 import { lockVf } from '../vf/vf-lock.ts';
 import type { Host } from '../vf/host.ts';
 import { Failure } from './failure.ts';

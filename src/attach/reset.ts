@@ -1,7 +1,7 @@
 import { boundDriver, hasFlr, resetWithin } from '../kernel/pci-driver.ts';
 import type { FileLock } from '../kernel/files.ts';
 import { isUserspaceDriver } from '../dpdk/driver.ts';
-import type { Claim } from '../vf/claims.ts';
+import type { Claim } from '../vf/claim.ts';
 import type { Host } from '../vf/host.ts';
 import { isNic, isWholePf, type Vf, vfName } from '../vf/inventory.ts';
 import { awaitSettings, Unsupported, type VfSettings } from '../vf/settings.ts';

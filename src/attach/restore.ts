@@ -1,6 +1,6 @@
 import { boundDriver, driverOverride, setDriverOverride } from '../kernel/pci-driver.ts';
 import { nothingElse, startDriver } from '../vf/carried-mac.ts';
-import { type Claim, isUserspace } from '../vf/claims.ts';
+import { type Claim, isUserspace } from '../vf/claim.ts';
 import type { Host } from '../vf/host.ts';
 import { type Vf, vfName } from '../vf/inventory.ts';
 import { findOnHost } from '../vf/netdev.ts';

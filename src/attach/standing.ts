@@ -1,7 +1,7 @@
 import { nowMs } from '../kernel/clock.ts';
 import { isUserspaceDriver } from '../dpdk/driver.ts';
 import { startOf } from '../kernel/process.ts';
-import { type Claim, type EndpointClaim, isUserspace, type PodClaim } from '../vf/claims.ts';
+import { type Claim, type EndpointClaim, isUserspace, type PodClaim } from '../vf/claim.ts';
 import type { Host } from '../vf/host.ts';
 import { readDevice } from '../vf/inventory.ts';
 import { awaitOnHost, findInPod, findOnHost } from '../vf/netdev.ts';

@@ -1,7 +1,7 @@
 import type { DpdkWish } from '../dpdk/driver.ts';
 import type { FileLock } from '../kernel/files.ts';
 import type { IpConfig } from '../vf/addressing.ts';
-import type { PodClaim } from '../vf/claims.ts';
+import type { PodClaim } from '../vf/claim.ts';
 import type { Modes } from '../vf/modes.ts';
 import type { Pool } from '../vf/pool.ts';
 import type { VfSettings } from '../vf/settings.ts';

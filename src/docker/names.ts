@@ -1,4 +1,5 @@
-import { type EndpointClaim, listClaims, readClaimOrLog, writeClaim } from '../vf/claims.ts';
+import type { EndpointClaim } from '../vf/claim.ts';
+import { listClaims, readClaimOrLog, writeClaim } from '../vf/claims.ts';
 import { lockVf } from '../vf/vf-lock.ts';
 import type { Host } from '../vf/host.ts';
 import { containersByEndpoint } from './dockerd.ts';

@@ -1,6 +1,7 @@
 import { openPodOf } from '../attach/pod.ts';
 import { nowMs } from '../kernel/clock.ts';
-import { type EndpointClaim, isUserspace, listClaims, readClaimOrLog, writeClaim } from '../vf/claims.ts';
+import { type EndpointClaim, isUserspace } from '../vf/claim.ts';
+import { listClaims, readClaimOrLog, writeClaim } from '../vf/claims.ts';
 import type { Host } from '../vf/host.ts';
 import { findOnHost } from '../vf/netdev.ts';
 import { lockVf } from '../vf/vf-lock.ts';

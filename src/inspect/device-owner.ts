@@ -1,5 +1,5 @@
 import type { GoAttachment } from '../attach/go-cache.ts';
-import type { Claim } from '../vf/claims.ts';
+import type { Claim } from '../vf/claim.ts';
 import { placeOf } from '../vf/owner.ts';
 
 /** Whose a VF is. */

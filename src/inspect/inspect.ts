@@ -3,7 +3,7 @@ import { IFF_RUNNING, IFF_UP } from '../kernel/link.ts';
 import { Netns } from '../kernel/netns.ts';
 import { printable } from '../kernel/printable.ts';
 import type { Host } from '../vf/host.ts';
-import type { PodClaim } from '../vf/claims.ts';
+import type { PodClaim } from '../vf/claim.ts';
 import { describeHolders } from '../vf/users.ts';
 import { devicePath, isNic, standsAlone, vfName } from '../vf/inventory.ts';
 import { formatIp } from '../vf/ip.ts';

@@ -5,7 +5,7 @@
 import { Errno, isErrno } from '../kernel/errno.ts';
 import { listFolder, readFile } from '../kernel/files.ts';
 import type { Sysfs } from '../kernel/sysfs.ts';
-import type { Claim } from '../vf/claims.ts';
+import type { Claim } from '../vf/claim.ts';
 import { devicePath } from '../vf/inventory.ts';
 
 /** What a claim has of it: what it is like before the first change. */

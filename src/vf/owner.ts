@@ -1,5 +1,5 @@
 import type { Fields } from '../kernel/log.ts';
-import type { Claim } from './claims.ts';
+import type { Claim } from './claim.ts';
 
 /** "pod ns/name (container ID)", "container NAME (ID)", or the container's id where no name was told; "endpoint ID of Docker's" likewise. */
 export function ownerName({ owner }: Claim): string {

@@ -1,6 +1,7 @@
 import type { Link } from '../kernel/link.ts';
 import { IFF_UP } from '../kernel/link.ts';
-import { type Claim, readClaimOrLog } from './claims.ts';
+import type { Claim } from './claim.ts';
+import { readClaimOrLog } from './claims.ts';
 import type { Host } from './host.ts';
 import { devicePath, NotUsable, pfName, type Vf } from './inventory.ts';
 import { ownerId } from './owner.ts';

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import { refuseBusyPf } from '../../src/attach/choose.ts';
-import { type Claim, writeClaim } from '../../src/vf/claims.ts';
+import type { Claim } from '../../src/vf/claim.ts';
+import { writeClaim } from '../../src/vf/claims.ts';
 import { findPf, wholePf } from '../../src/vf/inventory.ts';
 import { TestHost } from '../support/test-host.ts';
 import { devices } from '../support/sysfs-tree.ts';

@@ -1,7 +1,7 @@
 import { readdirSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { detach } from '../../src/attach/detach.ts';
-import type { Claim } from '../../src/vf/claims.ts';
+import type { Claim } from '../../src/vf/claim.ts';
 import { TestHost } from '../support/test-host.ts';
 
 test('nobody knows the attachment: what its ADD left that died while it wrote the claim is removed', async () => {

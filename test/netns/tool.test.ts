@@ -7,7 +7,7 @@ import { list } from '../../src/inspect/list.ts';
 import { survey } from '../../src/inspect/survey.ts';
 import { sweep } from '../../src/inspect/sweep.ts';
 import { FileLock } from '../../src/kernel/files.ts';
-import type { PodClaim } from '../../src/vf/claims.ts';
+import type { PodClaim } from '../../src/vf/claim.ts';
 import { parseOpenMetrics, valueOf } from '../support/open-metrics.ts';
 import { pfTree, type PfShape } from '../support/sysfs-tree.ts';
 import { TestNetns } from '../support/netns.ts';

@@ -11,7 +11,7 @@ import { Netns } from '../../src/kernel/netns.ts';
 import { isExclusive, listRdma, moveRdma, RdmaNetlink, renameRdma } from '../../src/kernel/nldev.ts';
 import { exit, writeStream } from '../../src/kernel/streams.ts';
 import { thisHost } from '../../src/vf/host.ts';
-import type { Claim } from '../../src/vf/claims.ts';
+import type { Claim } from '../../src/vf/claim.ts';
 import type { Vf } from '../../src/vf/inventory.ts';
 import { applySettings, awaitSettings, differences, type VfSettings } from '../../src/vf/settings.ts';
 

@@ -11,7 +11,7 @@ import { parseRequest } from '../../src/cni/request.ts';
 import { wishOfNetwork as wishOfDocker } from '../../src/docker/endpoint-wish.ts';
 import { help, manuals, optionHelp } from '../../src/inspect/help.ts';
 import { wishOfNetwork as wishOfPodman } from '../../src/podman/network-wish.ts';
-import { podClaimSchema } from '../../src/vf/claims.ts';
+import { podClaimSchema } from '../../src/vf/claim.ts';
 
 const folders = ['docs', 'deploy', 'lab', 'conf-examples'];
 const documents = [

@@ -4,7 +4,7 @@ import { familiesOf, type Measured, readCounters } from '../../../src/inspect/me
 import { formatMetrics } from '../../../src/inspect/open-metrics.ts';
 import type { Device } from '../../../src/inspect/survey.ts';
 import { IFF_UP, type Link, vfInfo } from '../../../src/kernel/link.ts';
-import type { PodClaim } from '../../../src/vf/claims.ts';
+import type { PodClaim } from '../../../src/vf/claim.ts';
 import { parseOpenMetrics, type ReadFamily, valueOf } from '../../support/open-metrics.ts';
 import { type KnownMetrics, labelsOfQuery } from '../../support/promql.ts';
 import { seed, seeded } from '../../support/random.ts';

@@ -5,16 +5,14 @@ import { describe, expect, test } from 'vitest';
 import { Log } from '../../../src/kernel/log.ts';
 import { Netns } from '../../../src/kernel/netns.ts';
 import { Sysfs } from '../../../src/kernel/sysfs.ts';
+import { type Claim, LaterClaim, UnreadableClaim } from '../../../src/vf/claim.ts';
 import {
-  type Claim,
   findClaims,
-  LaterClaim,
   listClaims,
   readClaim,
   removeClaim,
   setAside,
   sweepUnfinished,
-  UnreadableClaim,
   writeClaim,
 } from '../../../src/vf/claims.ts';
 import { lockPath, lockVf } from '../../../src/vf/vf-lock.ts';
