@@ -1,5 +1,5 @@
 import { deviceInfoPath, readDeviceInfo, writeDeviceInfo } from '../dpdk/device-info.ts';
-import type { Link } from '../kernel/link.ts';
+import type { Link } from '../kernel/link-message.ts';
 import type { Phases } from '../kernel/log.ts';
 import type { Netns } from '../kernel/netns.ts';
 import { configureIp, type IpConfig, prepareLink } from '../vf/addressing.ts';

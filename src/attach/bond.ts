@@ -6,7 +6,8 @@
  */
 import { addBond, deleteLink, getBond, setPrimary } from '../kernel/bond-link.ts';
 import { Errno, isErrno } from '../kernel/errno.ts';
-import { getLink, getLinkByName, IFF_UP, type Link, setLink } from '../kernel/link.ts';
+import { IFF_UP, type Link } from '../kernel/link-message.ts';
+import { getLink, getLinkByName, setLink } from '../kernel/link.ts';
 import type { Phases } from '../kernel/log.ts';
 import { modprobe } from '../kernel/modprobe.ts';
 import type { Netns } from '../kernel/netns.ts';

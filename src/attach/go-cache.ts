@@ -6,7 +6,7 @@ import * as z from 'zod/mini';
 import { Errno, errnoOf, isErrno, NotANetns } from '../kernel/errno.ts';
 import { listFolder, modifiedMs, readFile, removeFile } from '../kernel/files.ts';
 import { InputRefused, parseJson } from '../kernel/json.ts';
-import { ETH_P_8021AD } from '../kernel/link.ts';
+import { ETH_P_8021AD } from '../kernel/link-message.ts';
 import { Netns } from '../kernel/netns.ts';
 import type { Host } from '../vf/host.ts';
 import { parsePci } from '../vf/inventory.ts';

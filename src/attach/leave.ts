@@ -1,4 +1,5 @@
-import { IFF_UP, setLink } from '../kernel/link.ts';
+import { IFF_UP } from '../kernel/link-message.ts';
+import { setLink } from '../kernel/link.ts';
 import { driverOverride, setDriverOverride, unbindWithin } from '../kernel/pci-driver.ts';
 import type { FileLock } from '../kernel/files.ts';
 import { isUserspaceDriver } from '../dpdk/driver.ts';

@@ -1,6 +1,6 @@
 import { type UserspaceDriver, userspaceDriverFor } from '../dpdk/driver.ts';
 import { requireIommu } from '../dpdk/iommu.ts';
-import type { Link } from '../kernel/link.ts';
+import type { Link } from '../kernel/link-message.ts';
 import { rdmaNames, type RdmaRecord } from '../rdma/rdma-device.ts';
 import { listClaims } from '../vf/claims.ts';
 import { describeHolders, holdersOf } from '../vf/users.ts';

@@ -2,7 +2,7 @@
 import { bindUserspace, loadDriver } from '../dpdk/driver.ts';
 import { vfioDeviceFile } from '../dpdk/iommu.ts';
 import type { FileLock } from '../kernel/files.ts';
-import type { Link } from '../kernel/link.ts';
+import type { Link } from '../kernel/link-message.ts';
 import type { Phases } from '../kernel/log.ts';
 import { driverOverride } from '../kernel/pci-driver.ts';
 import { carryMac } from '../vf/carried-mac.ts';

@@ -4,7 +4,7 @@ import { listAddresses } from '../kernel/address.ts';
 import { AF_INET, AF_INET6 } from '../kernel/address.ts';
 import { exists } from '../kernel/files.ts';
 import { vfioDeviceFile } from '../dpdk/iommu.ts';
-import { IFF_UP, type Link } from '../kernel/link.ts';
+import { IFF_UP, type Link } from '../kernel/link-message.ts';
 import type { Netns } from '../kernel/netns.ts';
 import { boundDriver } from '../kernel/pci-driver.ts';
 import { listRoutes, RT_TABLE_MAIN } from '../kernel/route.ts';

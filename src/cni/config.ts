@@ -1,7 +1,7 @@
 import * as z from 'zod/mini';
 import { askedBy, conflictsOf, type Key, mac } from '../attach/keys.ts';
 import type { BondWish, Device, Wish } from '../attach/wish.ts';
-import { isIfname } from '../kernel/link.ts';
+import { isIfname } from '../kernel/ifname.ts';
 import { bondOf } from './bond-key.ts';
 import { foreignKeys, keys, meantKey } from './cni-keys.ts';
 import { quoted, shorten } from '../kernel/printable.ts';

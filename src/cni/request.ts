@@ -1,6 +1,6 @@
 import type { Attachment } from '../attach/wish.ts';
 import { parseJson } from '../kernel/json.ts';
-import { isIfname, isLegalIfname } from '../kernel/link.ts';
+import { isIfname, isLegalIfname } from '../kernel/ifname.ts';
 import { quoted } from '../kernel/printable.ts';
 import { CniError, Code } from './errors.ts';
 

@@ -1,7 +1,7 @@
 import { Failure } from '../attach/failure.ts';
 import { givenMac, type Options, parseOptions, refusedOption, wantsGateway } from '../attach/options.ts';
 import type { Wish } from '../attach/wish.ts';
-import { isIfname } from '../kernel/link.ts';
+import { isIfname } from '../kernel/ifname.ts';
 import type { EndpointClaim } from '../vf/claim.ts';
 import type { Network } from './networks.ts';
 import type { EndpointCall } from './protocol.ts';

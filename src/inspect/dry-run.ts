@@ -12,7 +12,7 @@ import { parseRequest, type Request } from '../cni/request.ts';
 import { formatResult } from '../cni/result.ts';
 import { readFile } from '../kernel/files.ts';
 import { readStdin } from '../kernel/streams.ts';
-import { IFF_UP } from '../kernel/link.ts';
+import { IFF_UP } from '../kernel/link-message.ts';
 import { Log } from '../kernel/log.ts';
 import { hasDriver } from '../kernel/pci-driver.ts';
 import { printable } from '../kernel/printable.ts';

@@ -1,5 +1,5 @@
 import { listAddresses } from '../kernel/address.ts';
-import { IFF_RUNNING, IFF_UP } from '../kernel/link.ts';
+import { IFF_RUNNING, IFF_UP } from '../kernel/link-message.ts';
 import { Netns } from '../kernel/netns.ts';
 import { printable } from '../kernel/printable.ts';
 import type { Host } from '../vf/host.ts';

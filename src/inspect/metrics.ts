@@ -1,7 +1,8 @@
 import { listLeases } from '../attach/lease.ts';
 import { KernelError } from '../kernel/errno.ts';
 import { FileLock, writeFileAtomically } from '../kernel/files.ts';
-import { getLinkWithVfStats, IFF_UP, type Link } from '../kernel/link.ts';
+import { IFF_UP, type Link } from '../kernel/link-message.ts';
+import { getLinkWithVfStats } from '../kernel/link.ts';
 import { type Counters, getCounters, vfStats } from '../kernel/link-stats.ts';
 import { decoded } from '../kernel/netlink.ts';
 import { Netns } from '../kernel/netns.ts';

@@ -2,7 +2,8 @@ import { goPluginNetns, type GoAttachment, listGoAttachments, recordedNetns } fr
 import { goLeftovers } from '../attach/go-plugin.ts';
 import { FileLock, modifiedMs } from '../kernel/files.ts';
 import { type HeldNetns, type Holder, holdersOfDevices, listNetns } from '../kernel/holders.ts';
-import { getLinkWithVfs, IFF_UP, type Link } from '../kernel/link.ts';
+import { IFF_UP, type Link } from '../kernel/link-message.ts';
+import { getLinkWithVfs } from '../kernel/link.ts';
 import { Netns } from '../kernel/netns.ts';
 import { type Claim, UnreadableClaim } from '../vf/claim.ts';
 import { listClaims, readClaim } from '../vf/claims.ts';

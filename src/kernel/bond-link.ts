@@ -1,6 +1,6 @@
 import { attrs, type Codec, cstring, message, raw, u32, u8 } from './codec.ts';
 import { Errno, isErrno } from './errno.ts';
-import { ifinfomsg, linkHeader } from './link.ts';
+import { ifinfomsg, linkHeader } from './link-message.ts';
 import { decoded, NLM_F_CREATE, NLM_F_EXCL, type Rtnetlink } from './netlink.ts';
 
 // uapi/linux/rtnetlink.h

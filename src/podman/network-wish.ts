@@ -9,7 +9,7 @@ import {
   wantsGateway,
 } from '../attach/options.ts';
 import type { Wish } from '../attach/wish.ts';
-import { isIfname } from '../kernel/link.ts';
+import { isIfname } from '../kernel/ifname.ts';
 import { usualMetric } from './given-addresses.ts';
 import type { Call, Network } from './netavark.ts';
 

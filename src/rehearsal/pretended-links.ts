@@ -1,7 +1,7 @@
 /** The kernel's answers to netlink on the pretended node: a PF, the VF, and what requests make of them. */
 import { i32 } from '../kernel/codec.ts';
 import { Errno } from '../kernel/errno.ts';
-import { linkMessage, macBytes } from '../kernel/link.ts';
+import { linkMessage, macBytes } from '../kernel/link-message.ts';
 
 export type Namespace = 'host' | 'pod';
 

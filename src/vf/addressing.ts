@@ -8,7 +8,8 @@ import {
 } from '../kernel/address.ts';
 import { Errno, isErrno, KernelError } from '../kernel/errno.ts';
 import { readFile, writeValue } from '../kernel/files.ts';
-import { getLink, IFF_RUNNING, IFF_UP, type Link } from '../kernel/link.ts';
+import { IFF_RUNNING, IFF_UP, type Link } from '../kernel/link-message.ts';
+import { getLink } from '../kernel/link.ts';
 import type { Netns } from '../kernel/netns.ts';
 import { addRoute, type Route } from '../kernel/route.ts';
 import { type Cidr, formatIp, isIpv6 } from './ip.ts';

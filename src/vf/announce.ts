@@ -1,4 +1,4 @@
-import { macBytes } from '../kernel/link.ts';
+import { macBytes } from '../kernel/link-message.ts';
 import { type Frame, system } from '../kernel/system.ts';
 import type { Netns } from '../kernel/netns.ts';
 import { isIpv6 } from './ip.ts';

@@ -1,5 +1,6 @@
 import { Errno, isErrno, KernelError } from '../kernel/errno.ts';
-import { getLink, IFF_UP, type Link, setLink } from '../kernel/link.ts';
+import { IFF_UP, type Link } from '../kernel/link-message.ts';
+import { getLink, setLink } from '../kernel/link.ts';
 import { bindDriver, unbindDriver } from '../kernel/pci-driver.ts';
 import type { Host } from './host.ts';
 import { NotUsable, standsAlone, type Vf, vfName } from './inventory.ts';

@@ -1,4 +1,4 @@
-import type { Link } from '../kernel/link.ts';
+import type { Link } from '../kernel/link-message.ts';
 import type { Sysfs } from '../kernel/sysfs.ts';
 
 /** A physical function: an SR-IOV card's port as the host sees it. Its PCI address is its identity; names change. */

@@ -1,4 +1,5 @@
-import { IFF_UP, type Link, setLink } from '../kernel/link.ts';
+import { IFF_UP, type Link } from '../kernel/link-message.ts';
+import { setLink } from '../kernel/link.ts';
 import type { Host } from './host.ts';
 import { flagsOf, type Modes } from './modes.ts';
 

@@ -1,4 +1,4 @@
-import { IFF_ALLMULTI, IFF_PROMISC } from '../kernel/link.ts';
+import { IFF_ALLMULTI, IFF_PROMISC } from '../kernel/link-message.ts';
 
 /** Which frames beside its own a netdev takes in. Undefined: nobody asked, which in a pod is no. */
 export interface Modes {

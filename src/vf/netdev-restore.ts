@@ -1,14 +1,6 @@
 import { Errno, isErrno } from '../kernel/errno.ts';
-import {
-  changeAltnames,
-  getLinkByName,
-  IFF_ALLMULTI,
-  IFF_PROMISC,
-  IFF_UP,
-  type Link,
-  RTNLGRP_LINK,
-  setLink,
-} from '../kernel/link.ts';
+import { IFF_ALLMULTI, IFF_PROMISC, IFF_UP, type Link } from '../kernel/link-message.ts';
+import { changeAltnames, getLinkByName, RTNLGRP_LINK, setLink } from '../kernel/link.ts';
 import { type Around, carryMac, nothingElse } from './carried-mac.ts';
 import { readClaimOrLog } from './claims.ts';
 import type { Host } from './host.ts';

@@ -1,16 +1,6 @@
 import { Errno, isErrno } from '../kernel/errno.ts';
-import {
-  changeAltnames,
-  getLink,
-  getLinkByName,
-  IFF_ALLMULTI,
-  IFF_PROMISC,
-  IFF_UP,
-  type Link,
-  listLinks,
-  RTNLGRP_LINK,
-  setLink,
-} from '../kernel/link.ts';
+import { IFF_ALLMULTI, IFF_PROMISC, IFF_UP, type Link } from '../kernel/link-message.ts';
+import { changeAltnames, getLink, getLinkByName, listLinks, RTNLGRP_LINK, setLink } from '../kernel/link.ts';
 import { system } from '../kernel/system.ts';
 import type { Netns } from '../kernel/netns.ts';
 import type { Host } from './host.ts';

@@ -1,6 +1,6 @@
 import { AF_INET, AF_INET6 } from '../kernel/address.ts';
 import { readFile } from '../kernel/files.ts';
-import type { Link } from '../kernel/link.ts';
+import type { Link } from '../kernel/link-message.ts';
 import { quoted } from '../kernel/printable.ts';
 import { type ListedRoute, listRoutes } from '../kernel/route.ts';
 import type { Sysfs } from '../kernel/sysfs.ts';

@@ -1,6 +1,6 @@
 import { listAddresses, RT_SCOPE_LINK } from '../kernel/address.ts';
 import { modifiedMs } from '../kernel/files.ts';
-import type { Link } from '../kernel/link.ts';
+import type { Link } from '../kernel/link-message.ts';
 import type { Sysfs } from '../kernel/sysfs.ts';
 import { lockPath } from './vf-lock.ts';
 import type { Host } from './host.ts';

@@ -1,5 +1,5 @@
-import type { Link } from '../kernel/link.ts';
-import { IFF_UP } from '../kernel/link.ts';
+import type { Link } from '../kernel/link-message.ts';
+import { IFF_UP } from '../kernel/link-message.ts';
 import type { Claim } from './claim.ts';
 import { readClaimOrLog } from './claims.ts';
 import type { Host } from './host.ts';

@@ -3,12 +3,11 @@ import {
   ETH_P_8021AD,
   ETH_P_8021Q,
   formatMac,
-  getLinkWithVfs,
   type Link,
   macBytes,
-  setVf,
   type VfInfo,
-} from '../kernel/link.ts';
+} from '../kernel/link-message.ts';
+import { getLinkWithVfs, setVf } from '../kernel/link.ts';
 import type { Rtnetlink } from '../kernel/netlink.ts';
 import type { Host } from './host.ts';
 import { isNetdevOf, NotUsable, pfName, standsAlone, type Vf, vfName } from './inventory.ts';

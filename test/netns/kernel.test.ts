@@ -5,15 +5,8 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { Errno, KernelError, NotANetns } from '../../src/kernel/errno.ts';
 import { FileLock, readFile } from '../../src/kernel/files.ts';
-import {
-  getLinkByName,
-  linkHeader,
-  linkMessage,
-  listLinks,
-  RTNLGRP_LINK,
-  setLink,
-  setVf,
-} from '../../src/kernel/link.ts';
+import { linkHeader, linkMessage } from '../../src/kernel/link-message.ts';
+import { getLinkByName, listLinks, RTNLGRP_LINK, setLink, setVf } from '../../src/kernel/link.ts';
 import { openSocket as openDirect } from '../../src/kernel/netlink-direct.ts';
 import { openSocket as openPackage } from '../../src/kernel/netlink-package.ts';
 import { Rtnetlink } from '../../src/kernel/netlink.ts';

@@ -1,7 +1,8 @@
 import { resolve } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { Log } from '../../src/kernel/log.ts';
-import { changeAltnames, getLinkByName, type Link } from '../../src/kernel/link.ts';
+import type { Link } from '../../src/kernel/link-message.ts';
+import { changeAltnames, getLinkByName } from '../../src/kernel/link.ts';
 import type { Netns } from '../../src/kernel/netns.ts';
 import { Sysfs } from '../../src/kernel/sysfs.ts';
 import { configureIp, prepareLink } from '../../src/vf/addressing.ts';

@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { makePlan } from '../../src/attach/plan.ts';
 import type { Wish } from '../../src/attach/wish.ts';
-import { getLinkByName, type Link } from '../../src/kernel/link.ts';
+import type { Link } from '../../src/kernel/link-message.ts';
+import { getLinkByName } from '../../src/kernel/link.ts';
 import { carryMac } from '../../src/vf/carried-mac.ts';
 import { findDevice } from '../../src/vf/inventory.ts';
 import { nicUse } from '../../src/vf/nic.ts';

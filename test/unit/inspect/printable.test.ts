@@ -3,7 +3,7 @@ import { formatDevice } from '../../../src/inspect/inspect.ts';
 import { formatList } from '../../../src/inspect/list.ts';
 import type { Device } from '../../../src/inspect/survey.ts';
 import { formatTable, paint } from '../../../src/inspect/table.ts';
-import type { Link } from '../../../src/kernel/link.ts';
+import type { Link } from '../../../src/kernel/link-message.ts';
 import { seeded } from '../../support/random.ts';
 
 /** What moves a cursor, starts a line or turns the direction of writing: C0 but for our own line ends, C1, bidi, separators. */

@@ -7,7 +7,7 @@ import { select } from '../../../src/inspect/select.ts';
 import type { Device } from '../../../src/inspect/survey.ts';
 import { formatAge, formatTable } from '../../../src/inspect/table.ts';
 import { refuseInUse } from '../../../src/inspect/vfs.ts';
-import type { Link } from '../../../src/kernel/link.ts';
+import type { Link } from '../../../src/kernel/link-message.ts';
 import type { Host } from '../../../src/vf/host.ts';
 import { pfTree, sysfsTree } from '../../support/sysfs-tree.ts';
 

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { addBond, deleteLink, getBond, setPrimary } from '../../../src/kernel/bond-link.ts';
-import { linkHeader, linkMessage, setLink } from '../../../src/kernel/link.ts';
+import { linkHeader, linkMessage } from '../../../src/kernel/link-message.ts';
+import { setLink } from '../../../src/kernel/link.ts';
 import { Rtnetlink, type Socket } from '../../../src/kernel/netlink.ts';
 import { golden, hex } from '../../support/golden.ts';
 

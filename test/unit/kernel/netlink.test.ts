@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { Errno, KernelError } from '../../../src/kernel/errno.ts';
-import { getLinkWithVfs, linkMessage } from '../../../src/kernel/link.ts';
+import { linkMessage } from '../../../src/kernel/link-message.ts';
+import { getLinkWithVfs } from '../../../src/kernel/link.ts';
 import { Rtnetlink, type Socket } from '../../../src/kernel/netlink.ts';
 
 const RTM_NEWLINK = 16;

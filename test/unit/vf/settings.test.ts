@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { type Link, linkMessage } from '../../../src/kernel/link.ts';
+import { type Link, linkMessage } from '../../../src/kernel/link-message.ts';
 import {
   changes,
   readSettings,
