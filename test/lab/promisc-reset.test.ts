@@ -192,6 +192,21 @@ describe('reset', () => {
     await end('v');
   });
 
+  test('a reset that does not end: DEL does, nobody gets the VF, and a later DEL goes on', async () => {
+    await node.pods('y', 'z');
+    await node.add('y', config);
+    // Whoever opens it for writing waits for a reader, as the write waits for a device that does not answer.
+    await node.sh(`mkfifo /run/reset; mount --bind /run/reset ${sysfs}/reset`);
+    const { answer, code } = await node.cni('DEL', 'y', config);
+    expect([code, answer?.code]).toEqual([1, 11]);
+    expect(answer?.msg).toContain('is being reset: that has not ended');
+    expect((await node.cni('ADD', 'z', config)).code).toBe(1);
+    await node.sh(`umount ${sysfs}/reset; rm /run/reset`);
+    await node.del('y', config);
+    await node.sh('ip netns del z');
+    await end('y');
+  });
+
   test('a VF that cannot be reset is refused before anything changes', async () => {
     await node.pods('x');
     await node.sh(`echo > ${sysfs}/reset_method`);
