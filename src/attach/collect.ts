@@ -100,7 +100,7 @@ export async function collect(
   if (seen && !isMeant(selection, seen.owner)) return undefined;
   if (isDryRun) return judge(host, pci, isSure);
   using lock = lockVf(host, pci, 0);
-  if (!lock) return leftAlone(pci, seen, 'another process is working on it');
+  if (!lock) return seen && leaveAlone(host, seen, 'another process is working on it');
   const claim = readUsableClaim(host, pci);
   if (!claim || !isMeant(selection, claim.owner)) return undefined;
   const { isWanted, why } = await verdict(host, claim, isSure);
@@ -143,12 +143,9 @@ async function verdict(
 }
 
 function leaveAlone(host: Host, claim: Claim, why: string): Collected {
-  host.log.warning('VF left alone', { vf: claim.vf.pci, owner: ownerName(claim), why });
-  return leftAlone(claim.vf.pci, claim, why);
-}
-
-function leftAlone(pci: string, claim: Claim | undefined, why: string): Collected {
-  return { what: pci, owner: claim && ownerName(claim), outcome: 'left alone', why };
+  const owner = ownerName(claim);
+  host.log.warning('VF left alone', { vf: claim.vf.pci, owner, why });
+  return { what: claim.vf.pci, owner, outcome: 'left alone', why };
 }
 
 /** Gives back a VF that a dead pod of the Go plugin left. A living one's is none of ours. */

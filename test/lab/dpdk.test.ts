@@ -227,6 +227,11 @@ describe('a VF for DPDK', () => {
       });
       expect((await node.vf(0, 0)).vlan_list[0]?.vlan).toBe(100);
       expect(await node.sh('/opt/cni/bin/sriov gc')).toContain('another process is working on it');
+      // A runtime's GC has no other place to say it.
+      const gc = { ...network, cniVersion: '1.1.0', 'cni.dev/valid-attachments': [] };
+      expect((await node.cni('GC', 'a', gc)).stderr).toMatch(
+        /VF left alone.*another process is working on it/,
+      );
       await node.sh('kill -9 $(cat /run/hold.pid)');
       await node.del('a', network);
       await expectPristine();
