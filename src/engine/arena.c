@@ -277,5 +277,7 @@ void arena_open(void) {
   uint8_t *spare = arena_start + (root->used & -ARENA_PAGE);
   madvise(arena_start, root->hot, MADV_POPULATE_WRITE);
   madvise(spare, always_needed, MADV_POPULATE_WRITE);
+  /* A child by fork() has no use for it, and its pages would be copied at the next write to each. */
+  madvise(arena_start, arena_end - arena_start, MADV_DONTFORK);
   free_from(root->used);
 }
