@@ -34,7 +34,12 @@ afterEach(async () => {
 const some = <T>(count: number, all: readonly T[]) => (isSoak ? [...all] : sample(all, count, seeded(seed)));
 const ipam = hostLocal('10.5.0.0/24');
 const far = '10.5.0.200';
-const farIpam = { type: 'static', addresses: [{ address: `${far}/24` }] };
+const far6 = 'fd05::200';
+const bothOf = (v4: string, v6: string) => ({
+  type: 'static',
+  addresses: [{ address: `${v4}/24` }, { address: `${v6}/64` }],
+});
+const farIpam = bothOf(far, far6);
 /** VF 0 of each: without that the one that was unused for longest comes first. */
 const bond = (extra: object = {}) => ({ pfs: [`${pfPci(0)}#0`, `${pfPci(1)}#0`], ...extra });
 const restored = async () => expect(difference(pristine, await node.state())).toBe('');
@@ -132,19 +137,21 @@ describe('a bond of two PFs', () => {
     await restored();
   });
 
-  test('with "mac": both VFs have it by their PFs, and the bond keeps it', async () => {
+  test('with "mac" and IPv6: both VFs have it by their PFs, and the bond keeps it', async () => {
     const mac = '02:00:00:00:b0:01';
-    const all = { ...config, mac, bond: bond() };
+    const all = { ...config, mac, bond: bond(), ipam: bothOf('10.5.0.9', 'fd05::9') };
     await node.add('a', all);
     await carrier('a');
     for (const card of [0, 1]) expect(await node.vf(card, 0)).toMatchObject({ address: mac });
     expect((await linksOf('a')).map(({ address }) => address)).toEqual([mac, mac, mac]);
-    expect(await node.ping('a', far)).toBe(3);
+    // An IPv6 address is looked for twice (DAD) once the bond has carrier.
+    for (const target of [far, far6])
+      await expect.poll(() => node.ping('a', target), { timeout: 30_000 }).toBe(3);
     const card = (await activeOf('a')) === slave(0, 0) ? 0 : 1;
     await node.sh(`ip link set ${pfs[card]} down`);
     await expect.poll(() => activeOf('a'), { timeout: 20_000 }).toBe(slave(1 - card, 0));
     expect((await bondOf('a')).address).toBe(mac);
-    expect(await node.ping('a', far)).toBeGreaterThan(0);
+    for (const target of [far, far6]) expect(await node.ping('a', target)).toBeGreaterThan(0);
     await node.sh(`ip link set ${pfs[card]} up`);
     await node.del('a', all);
     await restored();
