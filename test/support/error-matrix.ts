@@ -431,12 +431,13 @@ export function nthAlike(calls: readonly TracedCall[], call: TracedCall): number
   return calls.filter((other) => other.n <= call.n && isAlike(other, call)).length;
 }
 
-/** A point's call in another run, where its number need not be the same. */
+/** A point's call in another run, where its number need not be the same; of a loop that was shorter there, the last. */
 export function findAlike(
   calls: readonly TracedCall[],
   { call, nth }: Pick<ErrorPoint, 'call' | 'nth'>,
 ): TracedCall | undefined {
-  return calls.filter((other) => isAlike(other, call))[nth - 1];
+  const alike = calls.filter((other) => isAlike(other, call));
+  return alike[Math.min(nth, alike.length) - 1];
 }
 
 /**
