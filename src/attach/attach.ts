@@ -185,10 +185,9 @@ async function configureAddresses(
 ): Promise<void> {
   const texts = config.addresses.map(({ bytes, prefixLength }) => `${formatIp(bytes)}/${prefixLength}`);
   const fields = { vf: vf.pci, addresses: texts.join(' ') };
-  await host.log.change('addresses configured', fields, () => configureIp(pod, link, config));
+  const known = await host.log.change('addresses configured', fields, () => configureIp(pod, link, config));
   try {
-    const ips = config.addresses.map(({ bytes }) => bytes);
-    announce(pod, link, ips);
+    announce(pod, link, known);
   } catch (error) {
     host.log.warning('addresses not announced', { error: String(error) }); // neighbours find out by themselves, later
   }

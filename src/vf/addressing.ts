@@ -57,9 +57,12 @@ function enableIpv6(pod: Netns, ifname: string): void {
 
 /**
  * Gives a link of the pod its addresses and routes. With an IPv6 gateway it waits until the addresses are known to be unique.
+ * @returns the addresses that neighbours may hear of now. An IPv6 address that is still being probed is nobody's: whoever gets such an
+ * advertisement takes it for another host's, even the sender, if a hub or a switch brings it back. The kernel announces it when probing has
+ * ended (ndisc_notify).
  * @throws KernelError; DuplicateAddress if another host has one of the addresses
  */
-export async function configureIp(pod: Netns, link: Link, config: IpConfig): Promise<void> {
+export async function configureIp(pod: Netns, link: Link, config: IpConfig): Promise<Uint8Array[]> {
   const { addresses, routes } = config;
   if (addresses.some((a) => isIpv6(a.bytes))) enableIpv6(pod, link.ifname);
   for (const { bytes, prefixLength } of addresses) {
@@ -71,9 +74,10 @@ export async function configureIp(pod: Netns, link: Link, config: IpConfig): Pro
       prefixLength,
     );
   }
-  if (addresses.some((a) => isIpv6(a.bytes) && a.gateway)) await awaitUnique(pod, link);
+  const areProbed = addresses.some((a) => isIpv6(a.bytes) && a.gateway) && (await awaitUnique(pod, link));
   for (const route of routes)
     await addRoute(pod.rtnl, describeRoute(route, link), withGateway(route, link, config));
+  return addresses.map(({ bytes }) => bytes).filter((bytes) => areProbed || !isIpv6(bytes));
 }
 
 function describeRoute({ dst, prefixLength }: Omit<Route, 'ifindex'>, link: Link): string {
@@ -98,14 +102,15 @@ export class DuplicateAddress extends KernelError {
 /** Duplicate address detection takes 1 to 2 s: a random delay and one second of listening (RFC 4862 5.4). */
 const dadTimeoutMs = 5_000;
 
-async function awaitUnique(pod: Netns, link: Link): Promise<void> {
+/** @returns false if that cannot be known yet */
+async function awaitUnique(pod: Netns, link: Link): Promise<boolean> {
   const isUnique = await pod.rtnl.watch(RTNLGRP_IPV6_IFADDR, dadTimeoutMs, async () => {
     const own = (await listAddresses(pod.rtnl)).filter((a) => a.ifindex === link.ifindex);
     const failed = own.find((a) => a.flags & IFA_F_DADFAILED);
     if (failed) throw new DuplicateAddress(failed, link);
     return own.some((a) => a.flags & IFA_F_TENTATIVE) ? undefined : true;
   });
-  if (isUnique) return;
+  if (isUnique) return true;
   // Without carrier nothing can be probed, and the pod may well be the first on its wire.
   const flags = (await getLink(pod.rtnl, link.ifindex))?.flags ?? 0;
   if (flags & IFF_UP && flags & IFF_RUNNING)
@@ -114,4 +119,5 @@ async function awaitUnique(pod: Netns, link: Link): Promise<void> {
       Errno.ETIMEDOUT,
       `duplicate address detection did not end in ${dadTimeoutMs} ms`,
     );
+  return false;
 }

@@ -82,7 +82,7 @@ export function announce(
   ips: readonly Uint8Array[],
 ): boolean {
   const mac = macBytes(link.mac);
-  if (mac.length !== 6) return true; // InfiniBand has no such frames
+  if (ips.length === 0 || mac.length !== 6) return true; // InfiniBand has no such frames
   const frames = ips.map((ip) => (isIpv6(ip) ? unsolicitedAdvertisement(mac, ip) : gratuitousArp(mac, ip)));
   return pod.inside(() => system.announce(link.ifname, link.ifindex, frames, patienceMs));
 }

@@ -310,10 +310,11 @@ describe('configureIp()', () => {
       'net.ipv6.conf.default.disable_ipv6=1',
     );
     const link = await attached(s);
-    await configureIp(s.podNetns, link, {
+    const known = await configureIp(s.podNetns, link, {
       addresses: [cidr('fd00::5/64', 'fd00::1')],
       routes: [route('::/0')],
     });
+    expect(known).toEqual([parseIp('fd00::5')]);
     const [shown] = s.pod.ipJson('addr', 'show', 'net1') as {
       addr_info: { local: string; tentative?: boolean }[];
     }[];
@@ -322,6 +323,13 @@ describe('configureIp()', () => {
     expect(s.pod.ipJson('-6', 'route', 'show', 'default')).toEqual([
       expect.objectContaining({ gateway: 'fd00::1', dev: 'net1' }),
     ]);
+  });
+
+  test('nobody is to hear of an IPv6 address that is still being probed', async () => {
+    using s = stage();
+    const link = await attached(s);
+    const addresses = [cidr('10.1.0.5/24', '10.1.0.1'), cidr('fd00::5/64')];
+    expect(await configureIp(s.podNetns, link, { addresses, routes: [] })).toEqual([parseIp('10.1.0.5')]);
   });
 
   test('refuses an IPv6 address that another host has', async () => {
