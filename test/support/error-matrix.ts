@@ -500,9 +500,9 @@ const situations: Readonly<Record<string, number>> = {
   STATUS: 2,
 };
 
-const laneCount = 3;
-
 interface Special {
+  /** How many cards are tried at once. */
+  readonly lanes?: number;
   /** What the node needs before the first pod. */
   readonly prepare?: (node: TestNode) => Promise<void>;
   /** How many points of each command `make test` takes, where it is not as many as of the netdev's. */
@@ -519,7 +519,7 @@ interface Special {
 export function describeErrors(
   kind: string,
   laneOn: (card: number) => Lane = makeLane,
-  { prepare, sampled = situations, vfs = 1, ...more }: LabOptions & Special = {},
+  { prepare, lanes: laneCount = 3, sampled = situations, vfs = 1, ...more }: LabOptions & Special = {},
 ): void {
   let node: TestNode;
   let lanes: ErrorLane[];
