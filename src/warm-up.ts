@@ -2,12 +2,12 @@
  * Does once, for the snapshot of the static executable, what every start would do again: zod makes the inside of a schema when it first
  * parses something. Nothing in here calls the system.
  */
-import { parseObject } from './attach/ipam-plugin.ts';
 import { parseConfig } from './cni/config.ts';
 import { CniError, Code, formatError } from './cni/errors.ts';
 import { parseCommand, parseRequest } from './cni/request.ts';
 import { formatResult, parseResult, toIpConfig } from './cni/result.ts';
 import { formatVersion } from './cni/versions.ts';
+import { parseObject } from './kernel/json.ts';
 import { type PodClaim, parseClaim } from './vf/claim.ts';
 
 const mac = '02:00:00:00:00:01';

@@ -1,6 +1,6 @@
 import * as z from 'zod/mini';
 import type { FileLock } from '../kernel/files.ts';
-import { parseJson } from '../kernel/json.ts';
+import { parseObject } from '../kernel/json.ts';
 import {
   type Child,
   findProgram,
@@ -170,16 +170,6 @@ const excerptLength = 4096;
 /** As much of a program's output as belongs into an error; undefined for none. */
 export function excerpt(output: string): string | undefined {
   return output.length > excerptLength ? `${output.slice(0, excerptLength)}...` : output || undefined;
-}
-
-/** A JSON object; undefined for anything else. */
-export function parseObject(text: string): Record<string, unknown> | undefined {
-  try {
-    const value: unknown = parseJson(text);
-    return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : undefined;
-  } catch {
-    return undefined;
-  }
 }
 
 /** Runs the IPAM plugin where nothing is done beside it. @throws Failure; IpamRefused with the plugin's own code and text */

@@ -5,10 +5,10 @@ import {
   ipamCall,
   ipamType,
   isIndependent,
-  parseObject,
   runIpam,
   startIpam,
 } from '../attach/ipam-plugin.ts';
+import { parseObject } from '../kernel/json.ts';
 import { Failure, IpamRefused, messageOf } from '../attach/failure.ts';
 import type { AddressSource, Caller } from '../attach/wish.ts';
 import { quoted } from '../kernel/printable.ts';

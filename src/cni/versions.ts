@@ -1,6 +1,6 @@
 import { quoted } from '../kernel/printable.ts';
 import { CniError, Code } from './errors.ts';
-import { parseJson } from '../kernel/json.ts';
+import { parseObject } from '../kernel/json.ts';
 
 /** Every version of the specification, oldest first. */
 export const supportedVersions = ['0.1.0', '0.2.0', '0.3.0', '0.3.1', '0.4.0', '1.0.0', '1.1.0'] as const;
@@ -30,16 +30,6 @@ export function parseVersion(version: unknown): CniVersion {
 
 export function isAtLeast(version: CniVersion, minimum: CniVersion): boolean {
   return supportedVersions.indexOf(version) >= supportedVersions.indexOf(minimum);
-}
-
-/** The object on stdin; undefined if there is none. */
-function parseObject(stdin: string): { readonly cniVersion?: unknown } | undefined {
-  try {
-    const value: unknown = parseJson(stdin);
-    return typeof value === 'object' && value !== null && !Array.isArray(value) ? value : undefined;
-  } catch {
-    return undefined;
-  }
 }
 
 /**

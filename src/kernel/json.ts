@@ -16,6 +16,20 @@ export function parseJson(text: string): unknown {
   }
 }
 
+export function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** The JSON object that a text is; undefined for anything else. */
+export function parseObject(text: string): Record<string, unknown> | undefined {
+  try {
+    const value = parseJson(text);
+    return isObject(value) ? value : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
 function isTooDeep(text: string): boolean {
   // Nearly every text has fewer brackets in all than there may be levels. The engine counts them at once, strings included.
   const count = (bracket: string) => text.split(bracket, maxDepth + 2).length - 1;

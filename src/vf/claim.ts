@@ -1,11 +1,10 @@
 import * as z from 'zod/mini';
-import { parseJson } from '../kernel/json.ts';
+import { isObject, parseJson } from '../kernel/json.ts';
 
 /** An object of any keys. zod's record() would look at each key by itself, in every DEL. */
 function objectOf<T>(isValue: (value: unknown) => boolean) {
-  const isObject = (value: unknown) => typeof value === 'object' && value !== null && !Array.isArray(value);
   return z.custom<Readonly<Record<string, T>>>(
-    (value) => isObject(value) && Object.values(value as object).every(isValue),
+    (value) => isObject(value) && Object.values(value).every(isValue),
   );
 }
 

@@ -144,7 +144,7 @@ describe('a bond of two PFs', () => {
     await carrier('a');
     for (const card of [0, 1]) expect(await node.vf(card, 0)).toMatchObject({ address: mac });
     expect((await linksOf('a')).map(({ address }) => address)).toEqual([mac, mac, mac]);
-    // An IPv6 address is looked for twice (DAD) once the bond has carrier.
+    // An IPv6 address is probed for up to two seconds once the bond has carrier.
     for (const target of [far, far6])
       await expect.poll(() => node.ping('a', target), { timeout: 30_000 }).toBe(3);
     const card = (await activeOf('a')) === slave(0, 0) ? 0 : 1;

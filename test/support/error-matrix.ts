@@ -432,10 +432,7 @@ export function nthAlike(calls: readonly TracedCall[], call: TracedCall): number
 }
 
 /** A point's call in another run, where its number need not be the same; of a loop that was shorter there, the last. */
-export function findAlike(
-  calls: readonly TracedCall[],
-  { call, nth }: Pick<ErrorPoint, 'call' | 'nth'>,
-): TracedCall | undefined {
+export function findAlike(calls: readonly TracedCall[], { call, nth }: ErrorPoint): TracedCall | undefined {
   const alike = calls.filter((other) => isAlike(other, call));
   return alike[Math.min(nth, alike.length) - 1];
 }

@@ -16,7 +16,7 @@
  * napi_get_boolean napi_get_cb_info napi_get_element napi_get_named_property napi_get_typedarray_info napi_get_value_double
  * napi_get_value_string_utf8 napi_set_element napi_set_named_property napi_throw. A function that returns NULL returns undefined.
  * The engine's own main() has to do what Node's does: open /dev/null for descriptors 0 to 2 that are closed, ignore SIGPIPE and SIGXFSZ,
- * reset all other signals and the mask.
+ * reset all other signals and the mask. A child by fork() does not get its heap (src/engine/arena.c): no Node-API there.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>

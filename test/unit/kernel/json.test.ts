@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { InputRefused, parseJson } from '../../../src/kernel/json.ts';
+import { InputRefused, parseJson, parseObject } from '../../../src/kernel/json.ts';
 import { seeded } from '../../support/random.ts';
 
 const nested = (levels: number) => '['.repeat(levels) + ']'.repeat(levels);
@@ -86,4 +86,11 @@ describe('parseJson()', () => {
     }
     expect(wrong).toEqual([]);
   });
+});
+
+describe('parseObject()', () => {
+  test.each(['{}', '{"a":[1]}'])('%s is one', (text) => expect(parseObject(text)).toEqual(JSON.parse(text)));
+  test.each(['[]', '[{}]', 'null', '1', '"{}"', '', '{'])('%s is none', (text) =>
+    expect(parseObject(text)).toBeUndefined(),
+  );
 });
