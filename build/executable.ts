@@ -1,8 +1,8 @@
 /**
  * Makes a static executable of a bundled script: engine, host, addon and the heap after the script has been loaded. It is linked twice:
  * the first one, whose heap is empty, loads the script and writes its heap to a file; the second has that file where the heap was. The
- * first one runs twice, too: in a rehearsal it tells which blocks of the heap remain and which of them a start writes to, so that they can
- * be laid together.
+ * first one runs twice, too: in a rehearsal it tells which blocks of the heap remain and which of them a start writes to or reads, so that
+ * they can be laid together.
  */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -31,7 +31,7 @@ const linkFlags = [
     '-z',
     'noexecstack',
   ],
-  ...['-T', `${engineFolder}/arena.ld`],
+  ...['-T', `${engineFolder}/arena.ld`, '-e', 'entry'],
 ].map((word) => `-Wl,${word}`);
 
 export interface Program {
@@ -59,6 +59,8 @@ function run(toolchain: Toolchain, executable: string, args: readonly string[], 
 }
 
 const keptBlockSize = 8;
+/** Where struct arena_root has how much of the heap a start reads. */
+const readOffset = 16;
 
 /** As host.c has them. */
 function ingredients(kept: Buffer, bytecode: Buffer): Buffer {
@@ -68,7 +70,7 @@ function ingredients(kept: Buffer, bytecode: Buffer): Buffer {
 }
 
 /** Symbols that depend on the size of the heap, and arm64's marks of where data is. */
-const ofTheHeap = / (arena_start|arena_end|_end|__end__|\$[dx])$/;
+const ofTheHeap = / (arena_start|arena_read_end|arena_end|_end|__end__|\$[dx])$/;
 
 /** The heap is full of addresses of functions and tables: not one may have moved. */
 async function checkAddresses(toolchain: Toolchain, first: string, second: string): Promise<void> {
@@ -95,7 +97,9 @@ export async function makeExecutable({ arch, script, addon, workFolder }: Progra
       ...['libregexp', 'libunicode', 'dtoa'].map((name) => engine(`${sources.quickjs}/${name}.c`)),
     ]),
     Promise.all([
-      ...['host', 'napi', 'arena', 'rehearsal'].map((name) => ours(`${engineFolder}/${name}.c`)),
+      ...['entry.S', 'host.c', 'napi.c', 'arena.c', 'rehearsal.c'].map((name) =>
+        ours(`${engineFolder}/${name}`),
+      ),
       ours(addon),
     ]),
     ours(resolve('build/bytecode.c')),
@@ -113,8 +117,9 @@ export async function makeExecutable({ arch, script, addon, workFolder }: Progra
   await link('first', []);
   const first = (kept: Buffer) => run(toolchain, made('first'), [], ingredients(kept, bytecode));
   const rehearsed = first(Buffer.alloc(0));
-  writeFileSync(made('heap'), first(rehearsed));
-  await link('second', [`-DSNAPSHOT="${made('heap')}"`]);
+  const heap = first(rehearsed);
+  writeFileSync(made('heap'), heap);
+  await link('second', [`-DSNAPSHOT="${made('heap')}"`, `-DREAD=${heap.readBigUInt64LE(readOffset)}`]);
   await checkAddresses(toolchain, made('first'), made('second'));
   await toolchain.strip(made('second'), made('executable'));
   return made('executable');

@@ -2,7 +2,7 @@
 import { runTimers } from './engine/globals.ts';
 import { end, run } from './main.ts';
 import { pretend } from './rehearsal/pretended-node.ts';
-import { rehearse } from './rehearsal/rehearsal.ts';
+import { rehearse as rehearseWith } from './rehearsal/rehearsal.ts';
 import { warmUp } from './warm-up.ts';
 import './attach/bond.ts';
 import './attach/rdma-plan.ts';
@@ -36,7 +36,7 @@ import './podman/teardown.ts';
 import './rdma/rdma-device.ts';
 import './rdma/rdma-move.ts';
 
-export { pretend, rehearse, runTimers };
+export { pretend, runTimers };
 
 warmUp();
 /** Nothing is left to be loaded. */
@@ -44,4 +44,8 @@ export const ready = Promise.resolve();
 
 export async function main(args: readonly string[], env: Readonly<Record<string, string>>): Promise<never> {
   return end(await run(args, env, () => 0));
+}
+
+export function rehearse(): Promise<number> {
+  return rehearseWith(main);
 }

@@ -32,7 +32,7 @@ static struct free_block *small_free[MAX_SMALL / ALIGNMENT + 1], *large_free;
 static uint32_t blocks_taken;
 
 static const struct kept_block *kept_next, *kept_end;
-static uint8_t *hot_top, *cold_top;
+static uint8_t *hot_top, *read_top, *cold_top;
 
 static bool is_spread;
 static uint8_t *spread_top;
@@ -68,21 +68,26 @@ void arena_gather(const struct kept_block *blocks, size_t count) {
   kept_next = blocks;
   kept_end = blocks + count;
   hot_top = arena_start + rounded(sizeof(struct arena_root), ALIGNMENT);
-  size_t hot = hot_top - arena_start;
-  for (size_t i = 0; i < count; i++)
-    if (blocks[i].is_hot) hot += sizeof(struct block) + blocks[i].size;
+  size_t hot = hot_top - arena_start, read = 0;
+  for (size_t i = 0; i < count; i++) {
+    size_t size = sizeof(struct block) + blocks[i].size;
+    if (blocks[i].is_hot) hot += size;
+    else if (blocks[i].is_read) read += size;
+  }
   arena_root()->hot = rounded(hot, ARENA_PAGE);
-  cold_top = arena_start + arena_root()->hot;
+  arena_root()->read = arena_root()->hot + read;
+  read_top = arena_start + arena_root()->hot;
+  cold_top = arena_start + arena_root()->read;
   free_from(second_half() - arena_start);
 }
 
 static struct block *take_kept(size_t size) {
   if (kept_next->size != size) abort(); /* the rehearsal was another heap's */
-  uint8_t **top = kept_next->is_hot ? &hot_top : &cold_top;
+  uint8_t **top = kept_next->is_hot ? &hot_top : kept_next->is_read ? &read_top : &cold_top;
   struct block *block = (struct block *)*top;
   *top += sizeof *block + size;
   kept_next++;
-  return *top <= second_half() ? block : NULL;
+  return cold_top <= second_half() ? block : NULL;
 }
 
 /* Pages for each block */
@@ -259,8 +264,9 @@ const JSMallocFunctions arena_functions = {
 
 bool arena_write(int fd) {
   if (kept_next != kept_end) return false;
-  arena_root()->used = cold_top - arena_start;
-  const uint8_t *from = arena_start, *end = cold_top;
+  /* To the end of a page: the kernel would else read the last one at every start, to clear what follows. */
+  arena_root()->used = rounded(cold_top - arena_start, ARENA_PAGE);
+  const uint8_t *from = arena_start, *end = arena_start + arena_root()->used;
   while (from < end) {
     ssize_t written = write(fd, from, end - from);
     if (written <= 0) return false;
@@ -274,7 +280,7 @@ static const size_t always_needed = 24 * ARENA_PAGE;
 
 void arena_open(void) {
   const struct arena_root *root = arena_root();
-  uint8_t *spare = arena_start + (root->used & -ARENA_PAGE);
+  uint8_t *spare = arena_start + root->used;
   madvise(arena_start, root->hot, MADV_POPULATE_WRITE);
   madvise(spare, always_needed, MADV_POPULATE_WRITE);
   /* A child by fork() has no use for it, and its pages would be copied at the next write to each. */

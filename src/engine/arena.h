@@ -7,8 +7,8 @@
  * A start writes to about a thousand of the snapshot's blocks, which are counted references more than anything else. Where
  * those lie among all the others, each of two hundred pages is copied by a fault of its own. And what has been given back
  * while the script was loaded leaves holes. So the heap is made twice: the first time every block has its own page, which
- * tells which blocks are there at the end and which of them a start writes to (rehearsal.c); the second time these lie
- * together, then those that are only read, and nothing else.
+ * tells which blocks are there at the end and which of them a start writes to or reads (rehearsal.c); the second time the
+ * first of these lie together, then the second, and then the others, two thirds of all, which no start reads from the disk.
  */
 #ifndef ARENA_H
 #define ARENA_H
@@ -22,7 +22,8 @@
 /* What a start finds in the snapshot: the first thing in the region. */
 struct arena_root {
   size_t used; /* 0: there is no snapshot yet */
-  size_t hot;  /* as many bytes from the start of the region are written to by every start */
+  size_t hot;  /* as many bytes from the start of the region are what a start writes to */
+  size_t read; /* and as many what it writes to or reads */
   JSContext *ctx;
   JSValue main;       /* (args, env) => a promise of the exit code */
   JSValue run_timers; /* () => ms until the next timer, -1 without one */
@@ -31,8 +32,9 @@ struct arena_root {
 /* A block that is there when the script has been loaded. */
 struct kept_block {
   uint32_t number; /* how many blocks had been taken when it was, itself counted */
-  uint32_t size : 31;
-  uint32_t is_hot : 1; /* a start writes to it */
+  uint32_t size : 30;
+  uint32_t is_read : 1; /* a start reads it */
+  uint32_t is_hot : 1;  /* a start writes to it */
 };
 
 enum { ARENA_PAGE = 4096 };

@@ -266,6 +266,7 @@ static int rehearse(JSContext *ctx, JSValueConst entry) {
   if (!rehearsal_watch()) return EXIT_UNCAUGHT;
   JSValue promise = checked(ctx, JS_Call(ctx, function, JS_UNDEFINED, 0, NULL));
   int code = run_until_settled(ctx, promise, arena_root()->run_timers);
+  engine_read_tables(JS_GetRuntime(ctx));
   return code == 0 && !rehearsal_write(1) ? EXIT_UNCAUGHT : code;
 }
 

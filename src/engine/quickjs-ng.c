@@ -17,6 +17,14 @@ void engine_forget_stack(JSRuntime *rt) {
   rt->stack_limit = 0;
 }
 
+void engine_read_tables(JSRuntime *rt) {
+  for (int i = 0; i < rt->atom_size; i++)
+    if (!atom_is_free(rt->atom_array[i])) (void)((volatile JSAtomStruct *)rt->atom_array[i])->hash;
+  for (int i = 0; i < rt->shape_hash_size; i++)
+    for (JSShape *shape = rt->shape_hash[i]; shape != NULL; shape = shape->shape_hash_next)
+      (void)((volatile JSShape *)shape)->hash;
+}
+
 void engine_seed_random(JSContext *ctx, uint64_t seed) {
   ctx->random_state = seed ? seed : 1; /* of 0 its generator makes nothing but 0 */
 }

@@ -31,7 +31,7 @@ const links = new Map([
   ['/sys/class/net/eth0/device', `../../../${pf}`],
 ]);
 
-const pathOf = new Map<number, string>();
+const pathOf = new Map([[0, 'stdin']]);
 const answers: Uint8Array[] = [];
 let entered: Namespace = 'host';
 let lastFd = 2;
@@ -68,6 +68,11 @@ const ipamAnswer = JSON.stringify({
   routes: result.routes,
 });
 
+/** What the next command finds there. */
+export function giveStdin(text: string): void {
+  files.set('stdin', text);
+}
+
 /** What needs an answer to go on; every other call returns undefined. */
 const calls: Readonly<Record<string, (...args: never[]) => unknown>> = {
   open,
@@ -80,7 +85,7 @@ const calls: Readonly<Record<string, (...args: never[]) => unknown>> = {
   unlink: (path: string) => files.delete(path),
   readFolder: namesIn,
   readlink: (path: string) => links.get(path),
-  realpath: (path: string) => path,
+  realpath: (path: string) => links.get(path)?.replace('../../..', devices) ?? path,
   access: (path: string) => paths().some((known) => known === path || known.startsWith(`${path}/`)),
   stat: (path: string) => (read(path) === undefined ? undefined : statOf(1)),
   fstat: (fd: number) => statOf(namespaceOf(fd) === 'pod' ? 2 : 1),
