@@ -1,5 +1,5 @@
 import * as z from 'zod/mini';
-import { confine, exists, readFile, writeFileAtomically } from '../kernel/files.ts';
+import { confine, exists, lookAt, readFile, writeFileAtomically } from '../kernel/files.ts';
 import { parseJson } from '../kernel/json.ts';
 import type { Sysfs } from '../kernel/sysfs.ts';
 import { rdmaName, rdmaNames } from '../rdma/rdma-device.ts';
@@ -40,7 +40,7 @@ export function readDeviceInfo(
     'pci-address': vf.pci,
     ...(!isNic(vf) && { 'pf-pci-address': vf.pf.pci }),
     ...(rdma !== undefined && { 'rdma-device': rdma }),
-    ...(isUserspace && exists(vhostNet) && { 'vhost-net': vhostNet }),
+    ...(isUserspace && lookAt(() => exists(vhostNet)) && { 'vhost-net': vhostNet }),
   };
 }
 

@@ -22,6 +22,7 @@ export function lookAt<T>(look: () => T, unseen: readonly number[] = []): T | un
   }
 }
 
+/** @throws FileError where it cannot be told */
 export function exists(path: string): boolean {
   return system.access(path, 0);
 }

@@ -1,5 +1,5 @@
 import { nowMs, uptimeMs } from './clock.ts';
-import { confined, PathRefused } from './files.ts';
+import { confined, exists, PathRefused } from './files.ts';
 import { printable } from './printable.ts';
 import { system } from './system.ts';
 
@@ -176,9 +176,7 @@ function rotate(place: string, fd: number): void {
   if (!system.flock(fd, 0)) return; // another process is doing it
   if (system.stat(place)?.inode !== system.fstat(fd).inode) return; // has done it
   const numbered = (n: number) => (n === 0 ? place : `${place}.${n}`);
-  const there = Array.from({ length: keptFiles + 1 }, (_, n) => n).filter((n) =>
-    system.access(numbered(n), 0),
-  );
+  const there = Array.from({ length: keptFiles + 1 }, (_, n) => n).filter((n) => exists(numbered(n)));
   if (!there.every((n) => isOurs(numbered(n)))) return;
   for (const n of there.reverse()) if (n < keptFiles) system.rename(numbered(n), numbered(n + 1));
 }

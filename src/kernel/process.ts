@@ -1,6 +1,6 @@
 import { nowMs } from './clock.ts';
 import { Errno, isErrno } from './errno.ts';
-import { readFile } from './files.ts';
+import { lookAt, readFile } from './files.ts';
 import { isRegular, system } from './system.ts';
 
 /** A program that we started and that is killed if we die. */
@@ -152,13 +152,12 @@ export function startOf(pid: number): string | undefined {
 
 const X_OK = 1;
 
-/** The first executable of that name in a colon-separated list of folders. */
+/** The first executable of that name in a colon-separated list of folders. @throws FileError where nobody could look */
 export function findProgram(name: string, searchPath: string): string | undefined {
   for (const folder of searchPath.split(':')) {
     if (!folder) continue;
     const path = `${folder}/${name}`;
-    if (!system.access(path, X_OK)) continue;
-    const found = system.stat(path);
+    const found = lookAt(() => (system.access(path, X_OK) ? system.stat(path) : undefined), [Errno.EIO]);
     if (found && isRegular(found)) return path;
   }
   return undefined;

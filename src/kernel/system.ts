@@ -55,7 +55,7 @@ export interface System {
   fstat(fd: number): Stat;
   /** Magic number of the file system that a descriptor leads to. */
   fstatfs(fd: number): number;
-  /** @param mode R_OK 4, W_OK 2, X_OK 1, F_OK 0 */
+  /** False if it is missing. @param mode R_OK 4, W_OK 2, X_OK 1, F_OK 0 */
   access(path: string, mode: number): boolean;
   /** Names in no order. */
   readFolder(path: string): string[] | undefined;
@@ -180,6 +180,7 @@ const fileOperations: Readonly<Record<string, string>> = {
   stat: 'look at',
   fstat: 'look at',
   fstatfs: 'look at',
+  access: 'look at',
   readFolder: 'list',
   readlink: 'follow',
   realpath: 'follow',

@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { difference, hostLocal, pfPci, TestNode, vfPci } from '../support/node.ts';
 import { isSoak } from '../support/random.ts';
+import { readTrace, tracing } from '../support/strace.ts';
 import { Testpmd } from '../support/testpmd.ts';
 
 const driverOf = (node: TestNode, pci: string) =>
@@ -171,6 +172,23 @@ describe('a VF for DPDK', () => {
     });
     await node.del('a', withFile);
     await node.del('b', network);
+    await expectPristine();
+  });
+
+  test.each([
+    { look: '/dev/vfio', config: {}, falsehood: 'missing' },
+    { look: '/host-local', config: { ipam }, falsehood: 'Cannot find' },
+  ])('what CHECK has no memory to look at ($look) is not missing', async ({ look, config, falsehood }) => {
+    const network = { deviceID: vfPci(0, 3), dpdk: true, ...config };
+    const checked = { ...network, prevResult: await node.add('c', network) };
+    expect((await node.cni('CHECK', 'c', checked, {}, tracing('c'))).code).toBe(0);
+    const { calls } = await readTrace(node, 'c');
+    const { name, n } = calls.find((call) => /access/.test(call.name) && call.target.includes(look)) ?? {};
+    const failing = `strace -o /dev/null -e inject=${name}:error=ENOMEM:when=${n}`;
+    const { answer } = await node.cni('CHECK', 'c', checked, {}, failing);
+    expect(answer).toMatchObject({ code: 5, msg: expect.stringContaining('ENOMEM') as string });
+    expect(answer?.msg).not.toContain(falsehood);
+    await node.del('c', network);
     await expectPristine();
   });
 

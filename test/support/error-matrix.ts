@@ -416,7 +416,7 @@ export class ErrorLane {
 /** What a call is made on, without what tells a lane from the others. */
 function inAnyLane(target: string): string {
   return target.replaceAll(
-    /0000:00:0\d\.0|0000:0\d:|\b(?:eth|vf|dev|net|p)\d+(?:n\d+)?\b|\b10\.\d+\.\d+\.\d+\b/g,
+    /0000:00:0\d\.0|0000:0\d:|\b(?:eth|vf|dev|net|p)\d+(?:n\d+)?\b|\b10\.\d+\.\d+\.\d+\b|(?<=\/(?:vfio|iommu_groups)\/)\d+/g,
     'N',
   );
 }

@@ -365,7 +365,9 @@ static napi_value js_access(napi_env env, napi_callback_info info) {
   napi_value args[MAX_ARGS];
   char path[PATH_MAX];
   arguments(env, info, args);
-  return boolean(env, !path_of(env, args[0], path) && !access(path, number(env, args[1])));
+  int err = path_of(env, args[0], path);
+  if (!err && access(path, number(env, args[1]))) err = errno;
+  return err && !is_missing(err) ? fail(env, "access", err) : boolean(env, !err);
 }
 
 /* What getdents64() writes: linux/dirent.h, which is not for programs. */
