@@ -26,11 +26,8 @@ export async function startUp(before?: string): Promise<string> {
     const measure = resolve(buildMeasure());
     const plugins = { sriov, 'host-device': hostDevice, ...(before === undefined ? {} : { before }) };
     const cases = Object.entries(plugins).flatMap(([name, program]) => {
-      const config = {
-        type: name === 'host-device' ? name : 'sriov',
-        deviceID: noSuchVf,
-        pciBusID: noSuchVf,
-      };
+      const config =
+        name === 'host-device' ? { type: name, pciBusID: noSuchVf } : { type: 'sriov', deviceID: noSuchVf };
       return [
         call(`${name} VERSION`, program, 'VERSION', pod, {}),
         call(`${name} refused ADD`, program, 'ADD', pod, config),

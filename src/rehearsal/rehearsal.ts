@@ -18,7 +18,7 @@ export async function rehearse(main: Main): Promise<number> {
   const requests = [
     { ...common, deviceID: vf, ipam },
     { ...common, cniVersion: '1.1.0', deviceID: vf },
-    { ...common, cniVersion: '0.4.0', pf: 'eth0', vlan: 100, ipam },
+    { ...common, cniVersion: '0.4.0', pf: 'eth0', vlan: 100, spoofchk: 'on', trust: 'off', ipam },
     { ...common, deviceID: '0000:ff:1f.7' },
   ];
   for (const request of requests) {
