@@ -47,10 +47,20 @@ function gatewayOf(pools: NetworkCall['IPv4Data']): string | undefined {
   return gateway?.split('/')[0];
 }
 
-/** Writes a network down for good; one of the same id is written over. @throws FileError */
+/** Writes a network down for good; one of the same id is written over. @throws FileError: then there is no record of it */
 export function writeNetwork(host: Host, network: Network): void {
   makeFolder(`${host.stateDir}/networks`);
-  writeFileAtomically(pathOf(host, network.id), JSON.stringify(network, undefined, 1), true);
+  try {
+    writeFileAtomically(pathOf(host, network.id), JSON.stringify(network, undefined, 1), true);
+  } catch (error) {
+    // It may be there, only not for good; and Docker knows no network whose making has failed.
+    try {
+      removeNetwork(host, network.id);
+    } catch {
+      // lost-networks.ts forgets it
+    }
+    throw error;
+  }
 }
 
 /** Ids of the networks that are written down, and how long ago each was. */

@@ -37,7 +37,8 @@ function betweenRequestAndAnswer(calls: readonly TracedCall[]): TracedCall[] {
 }
 
 /** dockerd's calls to a driver that goes on from one to the next, whatever happened in it. */
-function doorOf(node: TestNode, pid: string): ErrorDoor {
+function doorOf(node: TestNode, firstPid: string): ErrorDoor {
+  let pid = firstPid;
   let endpoints = 0;
   let EndpointID = '';
   const must = async (made: Promise<DriverAnswer>) => {
@@ -97,10 +98,13 @@ function doorOf(node: TestNode, pid: string): ErrorDoor {
       if ((await node.sh('cat /run/driver.pid')) !== pid) throw new Error('the driver has ended');
       return node.state();
     },
-    isRecorded: async () => (await node.sh('ls /var/lib/cni/sriov/claims')) !== '',
+    // A network that could not be deleted is still Docker's.
+    isRecorded: async () =>
+      (await node.sh(`cd /var/lib/cni/sriov; ls claims; ls networks | grep ^${otherNetwork} || true`)) !== '',
     clean: async () => {
       await makePod();
       await startDriver(node);
+      pid = await node.sh('cat /run/driver.pid');
       await moveBack(node, 'p');
       await remove();
       await node.machine.run(`/opt/cni/bin/sriov release ${options.deviceID} --force`);

@@ -53,7 +53,7 @@ export interface ErrorDoor {
 /** What a list of `wrong` says is wrong with an error's text for a user. */
 export function complaintsAbout(text: string): string[] {
   return [
-    /\n|\s+at .*:\d+:\d+/.test(text) ? 'the message is no single line' : '',
+    /\n|\.[jt]s:\d+/.test(text) ? 'the message is no single line' : '',
     /[/"]|\d:\d|\w\(\)|socket/.test(text)
       ? ''
       : `the message names no file, VF, program or system call: ${text}`,

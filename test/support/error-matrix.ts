@@ -360,6 +360,15 @@ export class ErrorLane {
     });
   }
 
+  /** Which call of that name a point is now: the trace of one that got an error may end before it. */
+  async #aim(point: ErrorPoint): Promise<number | undefined> {
+    const situation = this.#situation(point.situation);
+    await situation.prepare();
+    const { trace } = await this.#run(situation, tracing(this.#lane.pod));
+    await this.clean();
+    return findAlike(trace.calls, point)?.n;
+  }
+
   #situation(name: string): Situation {
     const found = this.situations[name];
     if (!found) throw new Error(`no situation ${name}`);
@@ -376,12 +385,12 @@ export class ErrorLane {
       await situation.prepare();
       const wrapper = injecting(this.#lane.pod, call.name, `error=${errno}:when=${n}`, isQuick);
       const outcome = await this.#run(situation, wrapper);
-      const { calls, hit, othersWereHit } = outcome.trace;
+      const { hit, othersWereHit } = outcome.trace;
       if (hit === undefined || othersWereHit || !isAlike(hit, call)) {
         // How often the kernel is asked for news depends on how fast it is, and how many claims there are on the other lanes.
         isQuick &&= !othersWereHit;
-        n = findAlike(calls, point)?.n ?? n;
         await this.clean();
+        n = (await this.#aim(point)) ?? n;
         continue;
       }
       const { wrong, answer } = judge(outcome, errno, situation.isRefused);
@@ -558,13 +567,14 @@ export function describeErrors(
           : sample(all, Number(process.env['ERRORS'] ?? sampled[situation] ?? 0), seeded(seed));
       const [known, chosen] = [all.length, queue.length];
       const failures: string[] = [];
-      let [tried, missed] = [0, 0];
+      let tried = 0;
+      const missed: string[] = [];
       const worker = async (lane: ErrorLane) => {
         for (let point = queue.pop(); point; point = queue.pop()) {
           const wrong = await lane
             .try(point)
             .catch((error: unknown) => lane.clean().then(() => String(error)));
-          if (wrong === undefined) missed++;
+          if (wrong === undefined) missed.push(pointName(point));
           else tried++;
           if (!wrong) continue;
           failures.push(`${situation}, ${pointName(point)}: ${wrong}`);
@@ -581,7 +591,7 @@ export function describeErrors(
       for (const end of ends) if (end.status === 'rejected') throw end.reason;
       for (const lane of lanes) await lane.clean();
       console.log(
-        `${kind}, ${situation}: ${tried - failures.length} of ${tried} errors survived, ${missed} not reached (of ${known}, ${chosen} chosen)`,
+        `${kind}, ${situation}: ${tried - failures.length} of ${tried} errors survived, ${missed.length} not reached (of ${known}, ${chosen} chosen)${missed.map((name) => `\n  not reached: ${name}`).join('')}`,
       );
       expect(failures).toEqual([]);
       expect(difference(pristine, await wholeNode())).toBe('');
