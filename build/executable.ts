@@ -60,7 +60,7 @@ function run(toolchain: Toolchain, executable: string, args: readonly string[], 
 
 const keptBlockSize = 8;
 /** Where struct arena_root has how much of the heap a start reads. */
-const readOffset = 16;
+export const readOffset = 16;
 
 /** As host.c has them. */
 function ingredients(kept: Buffer, bytecode: Buffer): Buffer {

@@ -29,6 +29,8 @@ struct arena_root {
   JSValue run_timers; /* () => ms until the next timer, -1 without one */
 };
 
+_Static_assert(offsetof(struct arena_root, read) == 16, "build/executable.ts reads it there");
+
 /* A block that is there when the script has been loaded. */
 struct kept_block {
   uint32_t number; /* how many blocks had been taken when it was, itself counted */

@@ -2,6 +2,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { readOffset } from '../../build/executable.ts';
 
 const file = 'dist/sriov-static';
 const pod = `heap-${process.pid}`;
@@ -14,7 +15,7 @@ function heap(bytes: Buffer): { start: number; used: number; read: number } {
   const [, offset] = /^ {2}LOAD +(0x\S+) 0x0*10000000 /m.exec(text) ?? [];
   const start = Number(offset);
   const number = (at: number) => Number(bytes.readBigUInt64LE(start + at));
-  return { start, used: number(0), read: number(16) };
+  return { start, used: number(0), read: number(readOffset) };
 }
 
 beforeAll(() => {
