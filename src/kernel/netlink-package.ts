@@ -36,7 +36,12 @@ export function openSocket(): Socket {
   });
   socket.on('error', fail); // without a listener the event would throw
   socket.unref(); // a wait has its timer, which keeps the process
-  system.netlinkSetUp(socket.address().port);
+  try {
+    system.netlinkSetUp(socket.address().port);
+  } catch (error) {
+    socket.close();
+    throw error;
+  }
   return {
     send: (bytes) => {
       socket.send(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength), {}, (error) => {

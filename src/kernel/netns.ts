@@ -22,21 +22,28 @@ export class Netns {
   /** A socket that was opened in it. */
   readonly rtnl: Rtnetlink;
 
-  private constructor(path: string, fd: number) {
+  private constructor(path: string, fd: number, rtnl: Rtnetlink, identity: NetnsIdentity) {
     this.path = path;
     this.fd = fd;
-    const inside = this.#enter(() => ({ rtnl: new Rtnetlink(), cookie: system.netnsCookie() }));
-    this.rtnl = inside.rtnl;
-    this.identity = { cookie: inside.cookie || undefined, inode: system.fstat(fd).inode };
+    this.rtnl = rtnl;
+    this.identity = identity;
   }
 
   /** @throws NotANetns, FileError (ENOENT) */
   static open(path: string): Netns {
     const fd = system.open(path, system.O_RDONLY | system.O_NONBLOCK); // a FIFO would be waited at
+    let rtnl: Rtnetlink | undefined;
     try {
       if (system.fstatfs(fd) !== NSFS_MAGIC) throw new NotANetns(path);
-      return new Netns(path, fd);
+      const { inode } = system.fstat(fd);
+      const cookie = within(fd, path, () => {
+        rtnl = new Rtnetlink();
+        return system.netnsCookie();
+      });
+      return new Netns(path, fd, rtnl!, { cookie: cookie || undefined, inode });
     } catch (error) {
+      // A socket keeps its namespace as a descriptor does: a daemon that lost one would hold a VF that is in there.
+      rtnl?.close();
       system.close(fd);
       throw error;
     }
@@ -52,26 +59,35 @@ export class Netns {
    * namespace they were opened in. Nothing in it may wait: other work would run in the wrong namespace.
    */
   inside<T>(call: () => T extends Promise<unknown> ? never : T): T {
-    return this.#enter(call);
-  }
-
-  #enter<T>(call: () => T): T {
-    const home = system.open('/proc/thread-self/ns/net', system.O_RDONLY);
-    try {
-      enter(this.fd, this.path);
-      try {
-        return call();
-      } finally {
-        system.setns(home);
-      }
-    } finally {
-      system.close(home);
-    }
+    return within(this.fd, this.path, call);
   }
 
   [Symbol.dispose](): void {
     this.rtnl.close();
     system.close(this.fd);
+  }
+}
+
+function within<T>(fd: number, path: string, call: () => T): T {
+  const home = system.open('/proc/thread-self/ns/net', system.O_RDONLY);
+  try {
+    enter(fd, path);
+    try {
+      return call();
+    } finally {
+      comeHome(home);
+    }
+  } finally {
+    system.close(home);
+  }
+}
+
+/** Whoever stayed away would do all that follows in the wrong namespace, and keep that alive: what lacked memory once is tried again. */
+function comeHome(home: number): void {
+  try {
+    system.setns(home);
+  } catch {
+    system.setns(home);
   }
 }
 

@@ -40,12 +40,20 @@ function betweenRequestAndAnswer(calls: readonly TracedCall[]): TracedCall[] {
 function doorOf(node: TestNode, firstPid: string): ErrorDoor {
   let pid = firstPid;
   let endpoints = 0;
+  /** How many descriptors the driver has open between two calls. */
+  let descriptors = 0;
   let EndpointID = '';
   const must = async (made: Promise<DriverAnswer>) => {
     const { code, stderr } = await made;
     if (code !== 0) throw new Error(`without the error it fails: ${stderr}`);
   };
   const gc = () => node.sh('/opt/cni/bin/sriov gc >&2');
+  /** Those of the driver, when they have become that few, or a second later: a connection is closed after its answer. */
+  const openDescriptors = async (few: number) => {
+    const names = await node.sh(`cd /proc/${pid}/fd
+      for i in $(seq 20); do [ $(ls | wc -l) -le ${few} ] && break; sleep 0.05; done; readlink *`);
+    return names.split('\n');
+  };
   const makePod = () => node.sh('ip netns list | grep -qw p || { ip netns add p; ip -n p link set lo up; }');
   const newEndpoint = () => {
     EndpointID = (++endpoints).toString(16).padStart(64, '0');
@@ -93,9 +101,13 @@ function doorOf(node: TestNode, firstPid: string): ErrorDoor {
         return [`it is answered with no JSON: ${code} ${stderr}`];
       }
     },
+    // One that a call lost would be the driver's until it ends: of a socket or a namespace, a VF in there as well.
     state: async () => {
       await must(call(node, 'GetCapabilities', {}));
       if ((await node.sh('cat /run/driver.pid')) !== pid) throw new Error('the driver has ended');
+      const open = await openDescriptors(descriptors);
+      if (open.length > descriptors)
+        throw new Error(`the driver keeps open: ${open.join(' ')}, and no ${descriptors}`);
       return node.state();
     },
     // A network that could not be deleted is still Docker's.
@@ -103,6 +115,8 @@ function doorOf(node: TestNode, firstPid: string): ErrorDoor {
       (await node.sh(`cd /var/lib/cni/sriov; ls claims; ls networks | grep ^${otherNetwork} || true`)) !== '',
     clean: async () => {
       await makePod();
+      if (descriptors > 0 && (await openDescriptors(descriptors)).length > descriptors)
+        await node.sh(`kill ${pid}; while kill -0 ${pid} 2> /dev/null; do sleep 0.05; done`);
       await startDriver(node);
       pid = await node.sh('cat /run/driver.pid');
       await moveBack(node, 'p');
@@ -113,6 +127,7 @@ function doorOf(node: TestNode, firstPid: string): ErrorDoor {
       await must(create());
       joined = (await joinPod()).text;
       await must(remove());
+      descriptors = (await openDescriptors(0)).length;
     },
     calls: {
       CreateEndpoint: {

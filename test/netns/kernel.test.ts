@@ -1,7 +1,8 @@
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { closeSync, existsSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { Errno, KernelError, NotANetns } from '../../src/kernel/errno.ts';
 import { FileLock, readFile } from '../../src/kernel/files.ts';
@@ -86,6 +87,45 @@ describe('Netns', () => {
       '',
       '',
     ]);
+  });
+
+  test('that cannot be opened for want of descriptors keeps none', async () => {
+    using netns = new TestNetns();
+    netns.open()[Symbol.dispose](); // what is opened once for good is open now
+    const soft = /open files +(\d+)/.exec(readFileSync('/proc/self/limits', 'utf8'))?.[1];
+    const limit = (files: unknown) =>
+      execFileSync('prlimit', ['--pid', `${process.pid}`, `--nofile=${String(files)}:`]);
+    const openFiles = async () => {
+      await setImmediate(); // libuv closes when its turn comes
+      return readdirSync('/proc/self/fd').length;
+    };
+    const fillers: number[] = [];
+    const left: number[] = [];
+    const answers: string[] = [];
+    const before = await openFiles();
+    limit(before + 100);
+    try {
+      for (let free = 0; free < 9; free++) {
+        expect(() => {
+          for (;;) fillers.push(openSync('/dev/null', 'r'));
+        }).toThrow('EMFILE');
+        for (const fd of fillers.splice(0, free)) closeSync(fd);
+        try {
+          netns.open()[Symbol.dispose]();
+          answers.push('opened');
+        } catch (error) {
+          answers.push(String(error));
+        }
+        for (const fd of fillers.splice(0)) closeSync(fd);
+        left.push((await openFiles()) - before);
+      }
+    } finally {
+      for (const fd of fillers) closeSync(fd);
+      limit(soft);
+    }
+    expect(left).toEqual(Array(9).fill(0));
+    for (const answer of answers.slice(0, 4)) expect(answer).toMatch(/too many open files|EMFILE/);
+    expect(answers.slice(4)).toEqual(Array(5).fill('opened'));
   });
 
   test('comes back from a function that throws', () => {
