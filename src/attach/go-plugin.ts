@@ -54,11 +54,11 @@ function hasPassedOn(host: Host, { pci, madeMs }: GoAttachment): boolean {
  * the dead one's VLAN and trust.
  */
 export function goLeftovers(host: Host, pci: string): GoAttachment[] {
-  if (goPluginNetns(host, pci) !== undefined) return [];
+  const all = listGoAttachments(host).filter((made) => made.pci === pci);
+  if (all.length === 0 || goPluginNetns(host, pci) !== undefined) return [];
   // Old versions of that plugin kept no record of the namespace: a VF that is not on the host may be in a pod that lives.
   const isOnHost = netdevNames(host.sys, pci).length > 0;
-  if (recordedNetns(host, pci) === undefined && !isOnHost) return [];
-  return listGoAttachments(host).filter((made) => made.pci === pci);
+  return recordedNetns(host, pci) === undefined && !isOnHost ? [] : all;
 }
 
 /** Restores a VF from what a dead pod of the Go plugin left, under its lock. @throws StillHeld; Failure */

@@ -8,7 +8,7 @@ export interface Codec<T> {
   readonly size?: number;
   read(bytes: Uint8Array): T;
   /** Reads what lies between two offsets: a message is read in place, without an object for each of its parts. */
-  readAt(data: DataView, start: number, end: number): T;
+  readAt(bytes: Uint8Array, start: number, end: number): T;
   write(value: T): Uint8Array;
 }
 
@@ -29,17 +29,13 @@ function view(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
-function bytesAt(data: DataView, start: number, end: number): Uint8Array {
-  return new Uint8Array(data.buffer, data.byteOffset + start, end - start);
-}
-
 type Parts<C> = Omit<C, 'read'>;
 
 /** A codec that reads whole payloads, too. */
 function codec<T>(parts: Parts<FixedCodec<T>>): FixedCodec<T>;
 function codec<T>(parts: Parts<Codec<T>>): Codec<T>;
 function codec<T>(parts: Parts<Codec<T>>): Codec<T> {
-  return { ...parts, read: (bytes) => parts.readAt(view(bytes), 0, bytes.length) };
+  return { ...parts, read: (bytes) => parts.readAt(bytes, 0, bytes.length) };
 }
 
 /** Newer kernels append fields to structs, so a longer payload is fine and a shorter one is not. */
@@ -49,14 +45,14 @@ function need(size: number, start: number, end: number): void {
 
 function scalar(
   size: number,
-  read: (v: DataView, at: number) => number,
+  read: (bytes: Uint8Array, at: number) => number,
   write: (v: DataView, n: number) => void,
 ): FixedCodec<number> {
   return codec({
     size,
-    readAt: (data, start, end) => {
+    readAt: (bytes, start, end) => {
       need(size, start, end);
-      return read(data, start);
+      return read(bytes, start);
     },
     write: (value) => {
       const bytes = new Uint8Array(size);
@@ -68,28 +64,27 @@ function scalar(
 
 export const u8 = scalar(
   1,
-  (v, at) => v.getUint8(at),
+  (bytes, at) => bytes[at]!,
   (v, n) => v.setUint8(0, n),
 );
+// Byte by byte: a number of an array costs no call, one of a DataView does. An index past the end counts as 0.
+const i32At = (bytes: Uint8Array, at: number) =>
+  bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24);
 export const u16 = scalar(
   2,
-  (v, at) => v.getUint16(at, true),
+  (bytes, at) => bytes[at]! | (bytes[at + 1]! << 8),
   (v, n) => v.setUint16(0, n, true),
 );
 export const u32 = scalar(
   4,
-  (v, at) => v.getUint32(at, true),
+  (bytes, at) => i32At(bytes, at) >>> 0,
   (v, n) => v.setUint32(0, n, true),
 );
-export const i32 = scalar(
-  4,
-  (v, at) => v.getInt32(at, true),
-  (v, n) => v.setInt32(0, n, true),
-);
+export const i32 = scalar(4, i32At, (v, n) => v.setInt32(0, n, true));
 /** Counters: exact up to 2^53, and beyond that to 53 bits, as a number has them. */
 export const u64 = scalar(
   8,
-  (v, at) => v.getUint32(at + 4, true) * 2 ** 32 + v.getUint32(at, true),
+  (bytes, at) => (i32At(bytes, at + 4) >>> 0) * 2 ** 32 + (i32At(bytes, at) >>> 0),
   (v, n) => {
     v.setUint32(4, n / 2 ** 32, true);
     v.setUint32(0, n, true);
@@ -98,7 +93,7 @@ export const u64 = scalar(
 /** Network byte order. */
 export const be16 = scalar(
   2,
-  (v, at) => v.getUint16(at),
+  (bytes, at) => (bytes[at]! << 8) | bytes[at + 1]!,
   (v, n) => v.setUint16(0, n),
 );
 
@@ -106,9 +101,9 @@ export const be16 = scalar(
 export function fixedBytes(size: number): FixedCodec<Uint8Array> {
   return codec({
     size,
-    readAt: (data, start, end) => {
+    readAt: (bytes, start, end) => {
       need(size, start, end);
-      return bytesAt(data, start, start + size);
+      return bytes.subarray(start, start + size);
     },
     write: (value) => {
       if (value.length > size) throw new CodecError(`Cannot encode ${value.length} bytes in ${size}`);
@@ -120,14 +115,16 @@ export function fixedBytes(size: number): FixedCodec<Uint8Array> {
 }
 
 /** The whole payload as it is. */
-export const raw: Codec<Uint8Array> = codec({ readAt: bytesAt, write: (value) => value });
+export const raw: Codec<Uint8Array> = codec({
+  readAt: (bytes, start, end) => bytes.subarray(start, end),
+  write: (value) => value,
+});
 
 /** Zero-terminated text. Names are bytes to the kernel: each is one character here (Latin-1), so that none is lost on the way back. */
 export const cstring: Codec<string> = codec({
-  readAt: (data, start, end) => {
-    const bytes = bytesAt(data, start, end);
-    const length = bytes.indexOf(0);
-    return String.fromCharCode(...(length < 0 ? bytes : bytes.subarray(0, length)));
+  readAt: (bytes, start, end) => {
+    const zero = bytes.indexOf(0, start);
+    return String.fromCharCode(...bytes.subarray(start, zero < 0 || zero > end ? end : zero));
   },
   write: (value) => {
     if (!/^[\x01-\xff]*$/.test(value))
@@ -153,10 +150,10 @@ export function struct<F extends Record<string, FixedCodec<unknown>>>(fields: F)
   const size = Math.ceil(offset / widest) * widest;
   return codec<StructOf<F>>({
     size,
-    readAt: (data, start, end) => {
+    readAt: (bytes, start, end) => {
       need(size, start, end);
       const value: Record<string, unknown> = {};
-      for (const field of layout) value[field.name] = field.codec.readAt(data, start + field.offset, end);
+      for (const field of layout) value[field.name] = field.codec.readAt(bytes, start + field.offset, end);
       return value as StructOf<F>;
     },
     write: (value) => {
@@ -179,18 +176,19 @@ function align(length: number): number {
 
 /** Visits all attributes (`struct nlattr`, uapi/linux/netlink.h: length, type, payload) with the offsets of their payloads. */
 function eachAttribute(
-  data: DataView,
+  bytes: Uint8Array,
   start: number,
   end: number,
   visit: (type: number, start: number, end: number) => void,
 ): void {
   for (let at = start; at + NLA_HDRLEN <= end;) {
-    const length = data.getUint16(at, true);
+    const length = bytes[at]! | (bytes[at + 1]! << 8);
     if (length < NLA_HDRLEN || at + length > end)
       throw new CodecError(
         `Cannot decode attribute at ${at}: its length ${length} does not fit in ${end - at}`,
       );
-    visit(data.getUint16(at + 2, true) & NLA_TYPE_MASK, at + NLA_HDRLEN, at + length);
+    const type = bytes[at + 2]! | (bytes[at + 3]! << 8);
+    visit(type & NLA_TYPE_MASK, at + NLA_HDRLEN, at + length);
     at += align(length);
   }
 }
@@ -224,15 +222,14 @@ export type Attributes<A extends AttributeTable> = {
  * undefined values out.
  */
 export function attrs<A extends AttributeTable>(table: A): Codec<Attributes<A>> {
-  const byType = new Map(
-    Object.entries(table).map(([name, [type, codec]]) => [type & NLA_TYPE_MASK, { name, codec }]),
-  );
+  const byType: { readonly name: string; readonly codec: AttributeTable[string][1] }[] = [];
+  for (const [name, [type, codec]] of Object.entries(table)) byType[type & NLA_TYPE_MASK] = { name, codec };
   return codec<Attributes<A>>({
-    readAt: (data, start, end) => {
+    readAt: (bytes, start, end) => {
       const known: Record<string, unknown> = {};
-      eachAttribute(data, start, end, (type, from, to) => {
-        const entry = byType.get(type);
-        if (entry) known[entry.name] = entry.codec.readAt(data, from, to);
+      eachAttribute(bytes, start, end, (type, from, to) => {
+        const entry = byType[type];
+        if (entry) known[entry.name] = entry.codec.readAt(bytes, from, to);
       });
       return known as Attributes<A>;
     },
@@ -250,10 +247,10 @@ export function attrs<A extends AttributeTable>(table: A): Codec<Attributes<A>> 
 /** A list of attributes that all have one type, as IFLA_VFINFO_LIST holds IFLA_VF_INFO. Others are skipped on reading. */
 export function listOf<T>(type: number, item: Codec<T>): Codec<readonly T[]> {
   return codec<readonly T[]>({
-    readAt: (data, start, end) => {
+    readAt: (bytes, start, end) => {
       const items: T[] = [];
-      eachAttribute(data, start, end, (found, from, to) => {
-        if (found === type) items.push(item.readAt(data, from, to));
+      eachAttribute(bytes, start, end, (found, from, to) => {
+        if (found === type) items.push(item.readAt(bytes, from, to));
       });
       return items;
     },
@@ -268,9 +265,9 @@ export function message<H, A>(
 ): Codec<{ header: H; attributes: A }> {
   const headerSize = align(header.size);
   return codec({
-    readAt: (data, start, end) => ({
-      header: header.readAt(data, start, end),
-      attributes: attributes.readAt(data, start + headerSize, end),
+    readAt: (bytes, start, end) => ({
+      header: header.readAt(bytes, start, end),
+      attributes: attributes.readAt(bytes, start + headerSize, end),
     }),
     write: (value: { header: H; attributes: A }) => {
       const body = attributes.write(value.attributes);

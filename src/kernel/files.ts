@@ -57,6 +57,17 @@ export function makeFolder(path: string, mode = 0o700): void {
   }
 }
 
+/** Does something in a folder, which is made where that fails for want of it. @throws FileError */
+export function inFolder<T>(folder: string, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    if (!isErrno(error, Errno.ENOENT)) throw error;
+    makeFolder(folder);
+    return work();
+  }
+}
+
 /** @throws FileError if nothing can be written into the folder, which is made if it is missing */
 export function checkWritable(folder: string): void {
   makeFolder(folder);

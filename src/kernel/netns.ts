@@ -32,18 +32,10 @@ export class Netns {
   /** @throws NotANetns, FileError (ENOENT) */
   static open(path: string): Netns {
     const fd = system.open(path, system.O_RDONLY | system.O_NONBLOCK); // a FIFO would be waited at
-    let rtnl: Rtnetlink | undefined;
     try {
       if (system.fstatfs(fd) !== NSFS_MAGIC) throw new NotANetns(path);
-      const { inode } = system.fstat(fd);
-      const cookie = within(fd, path, () => {
-        rtnl = new Rtnetlink();
-        return system.netnsCookie();
-      });
-      return new Netns(path, fd, rtnl!, { cookie: cookie || undefined, inode });
+      return Netns.#of(path, fd, (look) => within(fd, path, look));
     } catch (error) {
-      // A socket keeps its namespace as a descriptor does: a daemon that lost one would hold a VF that is in there.
-      rtnl?.close();
       system.close(fd);
       throw error;
     }
@@ -51,7 +43,22 @@ export class Netns {
 
   /** The namespace of this process. */
   static current(): Netns {
-    return Netns.open('/proc/thread-self/ns/net');
+    return Netns.#of(ownPath, openOwn(), (look) => look());
+  }
+
+  static #of(path: string, fd: number, inside: <T>(look: () => T) => T): Netns {
+    let rtnl: Rtnetlink | undefined;
+    try {
+      const { inode } = system.fstat(fd);
+      return inside(() => {
+        rtnl = new Rtnetlink();
+        return new Netns(path, fd, rtnl, { cookie: system.netnsCookie() || undefined, inode });
+      });
+    } catch (error) {
+      // A socket keeps its namespace as a descriptor does: a daemon that lost one would hold a VF that is in there.
+      rtnl?.close();
+      throw error;
+    }
   }
 
   /**
@@ -64,21 +71,25 @@ export class Netns {
 
   [Symbol.dispose](): void {
     this.rtnl.close();
-    system.close(this.fd);
+    if (this.fd !== own) system.close(this.fd);
   }
 }
 
+const ownPath = '/proc/thread-self/ns/net';
+/** The namespace that this process began in, and always comes back to; open from its first use to the end. */
+let own: number | undefined;
+
+function openOwn(): number {
+  return (own ??= system.open(ownPath, system.O_RDONLY));
+}
+
 function within<T>(fd: number, path: string, call: () => T): T {
-  const home = system.open('/proc/thread-self/ns/net', system.O_RDONLY);
+  const home = openOwn();
+  enter(fd, path);
   try {
-    enter(fd, path);
-    try {
-      return call();
-    } finally {
-      comeHome(home);
-    }
+    return call();
   } finally {
-    system.close(home);
+    comeHome(home);
   }
 }
 

@@ -203,14 +203,14 @@ function isRefusal(error: unknown): error is { syscall: string; errno: number } 
 /** The call itself, whose refusals are errors of ours: the one place where an errno becomes an error. */
 function checked(name: string, call: (...args: unknown[]) => unknown) {
   const operation = fileOperations[name];
-  return (...args: unknown[]) => {
+  // As many as the longest has, and no list of them: that would cost more than most calls.
+  return (file: unknown, b: unknown, c: unknown, d: unknown, e: unknown, f: unknown) => {
     try {
-      return call(...args);
+      return call(file, b, c, d, e, f);
     } catch (error) {
       if (!isRefusal(error)) throw error;
       const { syscall, errno } = error;
       if (operation === undefined) throw new KernelError(`call ${syscall}()`, errno);
-      const [file] = args;
       throw new FileError(`${operation} ${typeof file === 'string' ? file : nameOf(file)}`, errno);
     }
   };

@@ -1,7 +1,7 @@
 import {
   type FileLock,
+  inFolder,
   listFolder,
-  makeFolder,
   moveFile,
   readFile,
   removeFile,
@@ -63,8 +63,9 @@ export function sweepUnfinished(host: Host): void {
  * @param durable so that it survives a power failure: before the first change, as the IPAM plugin's lease on the disk does
  */
 export function writeClaim(host: Host, claim: Claim, durable: boolean): void {
-  makeFolder(`${host.stateDir}/claims`);
-  writeFileAtomically(claimPath(host, claim.vf.pci), JSON.stringify(claim, undefined, 1), durable);
+  const path = claimPath(host, claim.vf.pci);
+  const text = JSON.stringify(claim, undefined, 1);
+  inFolder(`${host.stateDir}/claims`, () => writeFileAtomically(path, text, durable));
 }
 
 /** Moves a claim away under the VF's lock: the VF is free. Needs no room on the disk but for a name. */

@@ -1,6 +1,6 @@
 /** The lock of a VF: whoever changes it or its claim has it. */
 import { nowMs } from '../kernel/clock.ts';
-import { FileLock, makeFolder } from '../kernel/files.ts';
+import { FileLock, inFolder } from '../kernel/files.ts';
 import type { Host } from './host.ts';
 
 /** How long another process may keep a VF: an ADD can wait for a DHCP server. */
@@ -12,8 +12,7 @@ const lockTimeoutMs = 60_000;
  * @returns undefined if somebody else kept it for timeoutMs
  */
 export function lockVf(host: Host, pci: string, timeoutMs = lockTimeoutMs): FileLock | undefined {
-  makeFolder(`${host.stateDir}/pci/vf_lock`);
-  return FileLock.take(lockPath(host, pci), timeoutMs);
+  return inFolder(`${host.stateDir}/pci/vf_lock`, () => FileLock.take(lockPath(host, pci), timeoutMs));
 }
 
 /** How often a lock is tried that somebody else has. */
