@@ -103,7 +103,22 @@ export class Phases {
   }
 }
 
+/** What stands in quotes as it is. */
+const unescaped = /^[ !#-[\]-~]*$/;
+
 function toText(fields: Fields): string {
+  let [text, values] = ['', ''];
+  for (const key in fields) {
+    const value = fields[key];
+    if (value === undefined) continue;
+    text += `${text && ' '}${key}="${value}"`;
+    values += value;
+  }
+  // Nearly always, and one look at all values costs less than JSON's at each.
+  return unescaped.test(values) ? text : toEscapedText(fields);
+}
+
+function toEscapedText(fields: Fields): string {
   let text = '';
   for (const [key, value] of Object.entries(fields))
     if (value !== undefined) text += `${text && ' '}${key}=${JSON.stringify(String(value))}`;

@@ -57,6 +57,17 @@ describe('Log', () => {
     );
   });
 
+  test('what stands in quotes is JSON, whatever character is in it', async () => {
+    const characters = Array.from({ length: 0x300 }, (_, code) => String.fromCharCode(code));
+    const lines = await written((fd) => {
+      const log = new Log('info', 'text', fd);
+      for (const character of characters) log.info('x', { a: `(${character})` });
+    });
+    expect(lines.map((line) => JSON.parse(/ a=(.*)$/.exec(line)?.[1] ?? '') as string)).toEqual(
+      characters.map((character) => `(${character})`),
+    );
+  });
+
   test.each(['text', 'json'] as const)(
     '%s: a field of a line goes before one of the context',
     async (format) => {
