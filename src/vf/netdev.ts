@@ -142,7 +142,7 @@ export async function moveToHost(
       ifname,
       clearFlags: IFF_UP,
     });
-    return (await findOnHost(host, vf.pci))?.ifname ?? ifname;
+    return ifname === anyName ? ((await findOnHost(host, vf.pci))?.ifname ?? ifname) : ifname;
   };
   // A link cannot be renamed to its own alternative name either (dev_get_valid_name).
   const isPods = (name: string) => name === original.ifname || !original.altnames.includes(name);
