@@ -2,7 +2,7 @@ import { listLeases } from '../attach/lease.ts';
 import { KernelError } from '../kernel/errno.ts';
 import { FileLock, writeFileAtomically } from '../kernel/files.ts';
 import { IFF_UP, type Link } from '../kernel/link-message.ts';
-import { getLinkWithVfStats } from '../kernel/link.ts';
+import { getLinkWithVfStats, vfInfosOf } from '../kernel/link.ts';
 import { type Counters, getCounters, vfStats } from '../kernel/link-stats.ts';
 import { decoded } from '../kernel/netlink.ts';
 import { Netns } from '../kernel/netns.ts';
@@ -67,7 +67,7 @@ async function countersOfVfs(host: Host, { pci, ifname }: Pf): Promise<ReadonlyM
  */
 export function readCounters(pf: Link): ReadonlyMap<number, Counters> {
   const found = new Map<number, Counters>();
-  for (const { mac, stats } of pf.vfs ?? [])
+  for (const { mac, stats } of vfInfosOf(pf))
     if (mac && stats)
       found.set(
         mac.vf,

@@ -45,6 +45,9 @@ export const vfInfo = attrs({
 });
 export type VfInfo = Decoded<typeof vfInfo>;
 
+/** Which VF an IFLA_VF_INFO is of, and nothing else of it. */
+export const vfNumber = attrs({ mac: [1, struct({ vf: u32 })] });
+
 const ALT_IFNAME = 53;
 
 const linkAttributes = attrs({
@@ -54,7 +57,7 @@ const linkAttributes = attrs({
   master: [10, u32],
   alias: [20, raw], // no terminating zero
   numVf: [21, u32],
-  vfInfoList: [22, listOf(1, vfInfo)],
+  vfInfoList: [22, listOf(1, raw)],
   netnsFd: [28, u32],
   extMask: [29, u32],
   physSwitchId: [36, raw],
@@ -94,10 +97,10 @@ export interface Link {
   /** In which modes programs are attached to the link's receive path: XDP_FLAGS_*_MODE. */
   readonly xdpModes: readonly number[];
   /**
-   * What the PF reports of its VFs, where asked for; undefined where its driver reports none at all. Never by position: the kernel leaves a
-   * VF out whose driver does not answer just now (rtnl_fill_vfinfo: "if (...ndo_get_vf_config(...)) return 0").
+   * What the PF reports of its VFs, where asked for, each as an IFLA_VF_INFO: vfInfoOf() and vfInfosOf() read them. Undefined where its
+   * driver reports none at all.
    */
-  readonly vfs: readonly VfInfo[] | undefined;
+  readonly vfs: readonly Uint8Array[] | undefined;
 }
 
 const hexOf = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'));

@@ -1,6 +1,15 @@
 import { Errno, isErrno } from './errno.ts';
 import { IFNAMSIZ } from './ifname.ts';
-import { type Link, linkHeader, linkMessage, macBytes, toLink, type VfInfo } from './link-message.ts';
+import {
+  type Link,
+  linkHeader,
+  linkMessage,
+  macBytes,
+  toLink,
+  type VfInfo,
+  vfInfo,
+  vfNumber,
+} from './link-message.ts';
 import { decoded, type Rtnetlink } from './netlink.ts';
 
 // uapi/linux/rtnetlink.h
@@ -58,6 +67,25 @@ export function getLinkWithVfs(rtnl: Rtnetlink, ifname: string): Promise<Link | 
 export function getLinkWithVfStats(rtnl: Rtnetlink, ifname: string): Promise<Link | undefined> {
   const attributes = { extMask: RTEXT_FILTER_VF, ifname };
   return get(rtnl, `read VF statistics of ${ifname}`, 0, attributes, 'too many VFs for one answer');
+}
+
+const readingVfs = ({ ifname }: Link) => `read what ${ifname} tells of its VFs`;
+
+/**
+ * What a PF tells of one of its VFs; undefined if nothing now. Found by the VF's number, never by its place: the kernel leaves a VF out whose
+ * driver does not answer just now (rtnl_fill_vfinfo: "if (...ndo_get_vf_config(...)) return 0"). Of the other VFs nothing else is read.
+ * @throws KernelError
+ */
+export function vfInfoOf(pf: Link, index: number): VfInfo | undefined {
+  return decoded(readingVfs(pf), () => {
+    const found = pf.vfs?.find((bytes) => vfNumber.read(bytes).mac?.vf === index);
+    return found && vfInfo.read(found);
+  });
+}
+
+/** What a PF tells of its VFs. @throws KernelError */
+export function vfInfosOf(pf: Link): VfInfo[] {
+  return decoded(readingVfs(pf), () => pf.vfs?.map((bytes) => vfInfo.read(bytes)) ?? []);
 }
 
 /** The link with that index; undefined if there is none (any more). */
@@ -132,7 +160,7 @@ export async function setVf(
   await rtnl.request(
     operation,
     RTM_SETLINK,
-    linkMessage.write({ header: linkHeader(pfIfindex), attributes: { vfInfoList: [vf] } }),
+    linkMessage.write({ header: linkHeader(pfIfindex), attributes: { vfInfoList: [vfInfo.write(vf)] } }),
   );
 }
 

@@ -1,7 +1,7 @@
 /** The kernel's answers to netlink on the pretended node: a PF, the VF, and what requests make of them. */
 import { i32 } from '../kernel/codec.ts';
 import { Errno } from '../kernel/errno.ts';
-import { linkMessage, macBytes } from '../kernel/link-message.ts';
+import { linkMessage, macBytes, vfInfo } from '../kernel/link-message.ts';
 
 export type Namespace = 'host' | 'pod';
 
@@ -15,8 +15,8 @@ interface PretendedLink {
 }
 
 const zeros = new Uint8Array(32);
-const vfSettings: NonNullable<Attributes['vfInfoList']> = [
-  {
+const vfSettings = [
+  vfInfo.write({
     mac: { vf: 0, mac: zeros },
     vlan: { vf: 0, vlan: 0, qos: 0 },
     spoofchk: { vf: 0, setting: 1 },
@@ -24,7 +24,7 @@ const vfSettings: NonNullable<Attributes['vfInfoList']> = [
     rate: { vf: 0, minTxRate: 0, maxTxRate: 0 },
     trust: { vf: 0, setting: 0 },
     vlanList: [{ vf: 0, vlan: 0, qos: 0, proto: 0x8100 }],
-  },
+  }),
 ];
 
 const common = { mac: macBytes('02:00:00:00:00:01'), mtu: 1500 };

@@ -1,5 +1,6 @@
 import type { Link } from '../kernel/link-message.ts';
 import { IFF_UP } from '../kernel/link-message.ts';
+import { vfInfosOf } from '../kernel/link.ts';
 import type { Claim } from './claim.ts';
 import { readClaimOrLog } from './claims.ts';
 import type { Host } from './host.ts';
@@ -55,7 +56,7 @@ export function ownerOfSameMac(
   wanted: VfSettings,
   asker: string,
 ): Claim | undefined {
-  for (const info of pf.vfs ?? []) {
+  for (const info of vfInfosOf(pf)) {
     const { mac, vlan } = readSettings(info);
     const index = info.mac?.vf;
     if (index === vf.index || mac !== wanted.mac || (vlan?.id ?? 0) !== (wanted.vlan?.id ?? 0)) continue;

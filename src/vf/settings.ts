@@ -7,7 +7,7 @@ import {
   macBytes,
   type VfInfo,
 } from '../kernel/link-message.ts';
-import { getLinkWithVfs, setVf } from '../kernel/link.ts';
+import { getLinkWithVfs, setVf, vfInfoOf } from '../kernel/link.ts';
 import type { Rtnetlink } from '../kernel/netlink.ts';
 import type { Host } from './host.ts';
 import { isNetdevOf, NotUsable, pfName, standsAlone, type Vf, vfName } from './inventory.ts';
@@ -49,13 +49,9 @@ function toggleOf(entry: { setting: number } | undefined): boolean | undefined {
   return entry === undefined || entry.setting === UNKNOWN ? undefined : entry.setting !== 0;
 }
 
-/**
- * What a PF reports for one of its VFs, found by the VF's number inside the entry, never by its place in the list: a VF whose driver does
- * not answer just now (ice: "VF in reset") is left out of it.
- * @returns undefined if the PF says nothing of this VF now
- */
+/** What a PF reports for one of its VFs; undefined if it says nothing of this VF now (ice: "VF in reset"). @throws KernelError */
 export function settingsOf(pf: Link, index: number): VfSettings | undefined {
-  const info = pf.vfs?.find(({ mac }) => mac?.vf === index);
+  const info = vfInfoOf(pf, index);
   return info && readSettings(info);
 }
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { type Link, linkMessage } from '../../../src/kernel/link-message.ts';
+import { type Link, linkMessage, vfInfo } from '../../../src/kernel/link-message.ts';
 import {
   changes,
   readSettings,
@@ -31,11 +31,11 @@ describe('writeSettings() sends byte for byte what iproute2 sends', () => {
   ])('%s', (name, settings) => {
     const message = linkMessage.write({
       header: lo,
-      attributes: { vfInfoList: [writeSettings(1, settings)] },
+      attributes: { vfInfoList: [vfInfo.write(writeSettings(1, settings))] },
     });
     expect(hex(message)).toBe(hex(golden(name)));
     const back = linkMessage.read(message).attributes.vfInfoList?.[0];
-    expect(back && changes(readSettings(back), settings)).toEqual({});
+    expect(back && changes(readSettings(vfInfo.read(back)), settings)).toEqual({});
   });
 });
 
@@ -47,10 +47,8 @@ test('readSettings() takes all-ones as "the driver does not report it"', () => {
 
 describe('settingsOf() finds a VF by its number, not by its place', () => {
   // The kernel leaves out VF 1, whose driver answers EBUSY: what comes third is VF 3.
-  const entry = (vf: number) => ({
-    mac: { vf, mac: new Uint8Array(32) },
-    vlan: { vf, vlan: 100 + vf, qos: 0 },
-  });
+  const entry = (vf: number) =>
+    vfInfo.write({ mac: { vf, mac: new Uint8Array(32) }, vlan: { vf, vlan: 100 + vf, qos: 0 } });
   const pf = { vfs: [0, 2, 3].map(entry) } as unknown as Link;
 
   test.each([
