@@ -33,7 +33,7 @@ export interface Plan {
 /** Looks at a VF and plans an ADD; changes nothing. @throws NotUsable, Unsupported; KernelError EAGAIN */
 export async function makePlan(host: Host, wish: Wish, vf: Vf): Promise<Plan> {
   const userspace = userspaceDriverFor(vf, wish.dpdk);
-  const link = await findOnHost(host, vf.pci, vf.ifnames[0]);
+  const link = await findOnHost(host, vf.pci);
   const mayHaveNone = userspace !== undefined && (vf.driver === undefined || vf.driver === userspace);
   if (!link && !mayHaveNone) throw new NotUsable(noNetdev(vf));
   const mayHaveRdma = wish.rdma || rdmaNames(host.sys, vf.pci).length > 0;

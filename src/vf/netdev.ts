@@ -36,14 +36,11 @@ export function netdevState(link: Link): NetdevState {
 /** A driver that was just bound may register its netdev from a work queue (iavf); a dying namespace gives it back from one, too. */
 const netdevTimeoutMs = 5_000;
 
-/**
- * The VF's netdev in the host's namespace, as sysfs tells it; undefined if it is not there.
- * @param seen its name as sysfs told it just now
- */
-export async function findOnHost(host: Host, pci: string, seen?: string): Promise<Link | undefined> {
+/** The VF's netdev in the host's namespace, as sysfs tells it; undefined if it is not there. */
+export async function findOnHost(host: Host, pci: string): Promise<Link | undefined> {
   // udev may rename it between the two looks, and another may have its name then
   for (let tries = 0; tries < 10; tries++) {
-    const ifname = (tries === 0 ? seen : undefined) ?? hostIfname(host, pci);
+    const ifname = hostIfname(host, pci);
     if (ifname === undefined) return undefined;
     const link = await getLinkByName(host.netns.rtnl, ifname);
     if (link && isNetdevOf(host.sys, pci, link)) return link;

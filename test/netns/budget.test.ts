@@ -25,9 +25,9 @@ afterAll(() => execFileSync('ip', ['netns', 'del', pod]));
  */
 describe('instructions of a start', () => {
   test.each([
-    { executable: 'sriov-static', command: 'VERSION', budget: 0.22, answer: { cniVersion: '1.0.0' } },
-    { executable: 'sriov-static', command: 'ADD', budget: 2.27, answer: { code: 100 } },
-    { executable: 'sriov-static', command: 'DEL', budget: 1.06, answer: undefined },
+    { executable: 'sriov-static', command: 'VERSION', budget: 0.21, answer: { cniVersion: '1.0.0' } },
+    { executable: 'sriov-static', command: 'ADD', budget: 1.99, answer: { code: 100 } },
+    { executable: 'sriov-static', command: 'DEL', budget: 0.86, answer: undefined },
     { executable: 'sriov', command: 'VERSION', budget: 93, answer: { cniVersion: '1.0.0' } },
     { executable: 'sriov', command: 'ADD', budget: 117, answer: { code: 100 } },
     { executable: 'sriov', command: 'DEL', budget: 109, answer: undefined },
