@@ -568,13 +568,13 @@ export function describeErrors(
       const [known, chosen] = [all.length, queue.length];
       const failures: string[] = [];
       let tried = 0;
-      const missed: string[] = [];
+      const missed: ErrorPoint[] = [];
       const worker = async (lane: ErrorLane) => {
         for (let point = queue.pop(); point; point = queue.pop()) {
           const wrong = await lane
             .try(point)
             .catch((error: unknown) => lane.clean().then(() => String(error)));
-          if (wrong === undefined) missed.push(pointName(point));
+          if (wrong === undefined) missed.push(point);
           else tried++;
           if (!wrong) continue;
           failures.push(`${situation}, ${pointName(point)}: ${wrong}`);
@@ -590,8 +590,12 @@ export function describeErrors(
       const ends = await Promise.allSettled(lanes.map((lane) => worker(lane).catch(giveUp)));
       for (const end of ends) if (end.status === 'rejected') throw end.reason;
       for (const lane of lanes) await lane.clean();
+      // What the other cards did may have moved their calls: once more while they do nothing.
+      queue.push(...missed.splice(0));
+      await worker(first);
+      await first.clean();
       console.log(
-        `${kind}, ${situation}: ${tried - failures.length} of ${tried} errors survived, ${missed.length} not reached (of ${known}, ${chosen} chosen)${missed.map((name) => `\n  not reached: ${name}`).join('')}`,
+        `${kind}, ${situation}: ${tried - failures.length} of ${tried} errors survived, ${missed.length} not reached (of ${known}, ${chosen} chosen)${missed.map((point) => `\n  not reached: ${pointName(point)}`).join('')}`,
       );
       expect(failures).toEqual([]);
       expect(difference(pristine, await wholeNode())).toBe('');
