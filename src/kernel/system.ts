@@ -112,8 +112,16 @@ export interface System {
   /**
    * Sends the packets on a link of the current namespace: now if it has carrier (true), else as soon as it has, for at most patienceMs
    * (false). A background process has the last of the socket, because the kernel takes its time to close one.
+   * @param netns path of the namespace: no longer waited than it leads to this inode, because a socket keeps its namespace
    */
-  announce(ifname: string, ifindex: number, frames: readonly Frame[], patienceMs: number): boolean;
+  announce(
+    ifname: string,
+    ifindex: number,
+    frames: readonly Frame[],
+    patienceMs: number,
+    netns: string,
+    inode: number,
+  ): boolean;
 
   /**
    * A netlink socket of the current namespace, with the kernel's error texts on, and without errors for lost notifications.

@@ -74,7 +74,7 @@ export function unsolicitedAdvertisement(mac: Uint8Array, ip: Uint8Array): Frame
 /**
  * Tells the neighbours where the addresses are now: an address or MAC that was used before sits in their caches. Sent on this very link,
  * past the routing tables; never later than the pod needs it, never a reason to fail.
- * @returns false if the link has no carrier yet: a child process then waits for it
+ * @returns false if the link has no carrier yet: a child process then waits for it, if the pod does not end before
  */
 export function announce(
   pod: Netns,
@@ -84,5 +84,8 @@ export function announce(
   const mac = macBytes(link.mac);
   if (ips.length === 0 || mac.length !== 6) return true; // InfiniBand has no such frames
   const frames = ips.map((ip) => (isIpv6(ip) ? unsolicitedAdvertisement(mac, ip) : gratuitousArp(mac, ip)));
-  return pod.inside(() => system.announce(link.ifname, link.ifindex, frames, patienceMs));
+  const { path, identity } = pod;
+  return pod.inside(() =>
+    system.announce(link.ifname, link.ifindex, frames, patienceMs, path, identity.inode),
+  );
 }

@@ -394,4 +394,17 @@ describe('announce()', () => {
     s.host.ip('link', 'set', 'peer', 'up');
     await expect.poll(() => counters(s), { timeout: 3000 }).toBe(1);
   });
+
+  // It would keep the VF from the host, and a pool's next pod from the VF, for as long as it waits.
+  test('whose child lets go of a pod that has died', async () => {
+    using host = new TestNetns();
+    {
+      using pod = new TestNetns();
+      host.ip('link', 'add', 'peer', 'type', 'veth', 'peer', 'name', 'net1', 'netns', pod.name);
+      pod.ip('link', 'set', 'net1', 'up'); // its peer is down: no carrier
+      using netns = pod.open();
+      expect(announce(netns, await linkOf(netns, 'net1'), [Uint8Array.of(10, 0, 0, 1)])).toBe(false);
+    }
+    await expect.poll(() => host.ipJson('link', 'show').length, { timeout: 1000 }).toBe(1); // lo
+  });
 });

@@ -833,15 +833,29 @@ static int running(int fd, const char *ifname) {
   return (request.ifr_flags & (IFF_UP | IFF_RUNNING)) == (IFF_UP | IFF_RUNNING);
 }
 
-/* Waits for the carrier before it sends: without one the kernel drops them, and a VF's can come long
- * after its IFF_UP. */
-static void send_when_running(int fd, const char *ifname, const struct frame *frames, uint32_t count, int patience_ms) {
-  for (double deadline = clock_ms() + patience_ms; count > 0 && clock_ms() < deadline;) {
+struct announcement {
+  const char *ifname;
+  const struct frame *frames;
+  uint32_t count;
+  int patience_ms;
+  const char *netns; /* path of the pod's namespace */
+  ino_t inode;       /* and its inode */
+};
+
+static int is_there(const char *netns, ino_t inode) {
+  struct stat found;
+  return !stat_path(netns, &found) && found.st_ino == inode;
+}
+
+/* Waits for the carrier before it sends: without one the kernel drops them, and a VF's can come long after its IFF_UP. The socket keeps
+ * the namespace alive, and the VF in it: it is given up as soon as nobody else finds the way there any more. */
+static void send_when_running(int fd, const struct announcement *it) {
+  for (double deadline = clock_ms() + it->patience_ms; it->count > 0 && clock_ms() < deadline;) {
     nanosleep(&(struct timespec){0, 10000000L}, NULL);
-    int up = running(fd, ifname);
-    if (up < 0) break; /* the link has left the pod */
+    int up = running(fd, it->ifname);
+    if (up < 0 || !is_there(it->netns, it->inode)) break; /* the link has left the pod, or the pod is gone */
     if (!up) continue;
-    send_frames(fd, frames, count);
+    send_frames(fd, it->frames, it->count);
     break;
   }
 }
@@ -861,16 +875,16 @@ static void close_span(int first, int last) {
 
 /* A child that holds nothing but this socket sends what is left to send and closes it. The close is not ours to wait for either: the
  * kernel lets an RCU grace period pass in it (packet_release), 10 to 25 ms. Where nobody would reap the child, we wait ourselves. */
-static void leave_to_child(int fd, const char *ifname, const struct frame *frames, uint32_t count, int patience_ms) {
+static void leave_to_child(int fd, const struct announcement *it) {
   pid_t child = orphans_are_reaped() ? fork() : -1;
-  if (child < 0) send_when_running(fd, ifname, frames, count, patience_ms);
+  if (child < 0) send_when_running(fd, it);
   if (child != 0) return;
   setsid();
   if (dup2(fd, 3) < 0) _exit(1);
   close_span(0, 2); /* the caller reads our stdout until the last writer is gone */
   close_span(4, INT_MAX); /* locks and namespaces */
   nanosleep(&(struct timespec){0, 10000000L}, NULL); /* our parent's close must not be the last one, or it waits all the same */
-  send_when_running(3, ifname, frames, count, patience_ms);
+  send_when_running(3, it);
   _exit(0);
 }
 
@@ -903,15 +917,15 @@ static napi_value js_write_in_child(napi_env env, napi_callback_info info) {
   return pid < 0 ? fail(env, "fork", err) : integer(env, pid);
 }
 
-/* announce(ifname, ifindex, frames, patienceMs): sends each {protocol, to, bytes} (layer 3, at most 128 bytes) on the link of the
- * current namespace: now where it has carrier, else in the background as soon as it has. True: sent now. */
+/* announce(ifname, ifindex, frames, patienceMs, netns, inode): sends each {protocol, to, bytes} (layer 3, at most 128 bytes) on the link
+ * of the current namespace: now where it has carrier, else in the background as soon as it has. True: sent now. */
 static napi_value js_announce(napi_env env, napi_callback_info info) {
   napi_value args[MAX_ARGS];
   arguments(env, info, args);
   uint32_t count = 0;
   napi_get_array_length(env, args[2], &count);
-  char *ifname = word(env, args[0]);
-  int err = ifname ? 0 : errno, up = 0;
+  char *ifname = word(env, args[0]), netns[PATH_MAX];
+  int err = ifname ? path_of(env, args[4], netns) : errno, up = 0;
   struct frame *frames = calloc(count + 1, sizeof *frames);
   if (!err && !frames) err = ENOMEM;
   for (uint32_t i = 0; !err && i < count; i++) {
@@ -940,7 +954,8 @@ static napi_value js_announce(napi_env env, napi_callback_info info) {
     up = running(fd, ifname);
     if (up < 0) err = errno;
     else if (up) err = send_frames(fd, frames, count);
-    if (!err) leave_to_child(fd, ifname, frames, up ? 0 : count, number(env, args[3]));
+    const struct announcement rest = {ifname, frames, up ? 0 : count, number(env, args[3]), netns, number(env, args[5])};
+    if (!err) leave_to_child(fd, &rest);
   }
   if (fd >= 0) close(fd); /* not the last of it where there is a child, so this one returns at once */
   free(ifname);
