@@ -1,4 +1,5 @@
 import { type DpdkWish, isUserspaceDriver, wrongKind } from '../dpdk/driver.ts';
+import { nowMs } from '../kernel/clock.ts';
 import type { FileLock } from '../kernel/files.ts';
 import { rdmaNames } from '../rdma/rdma-device.ts';
 import { listClaims, readClaimOrLog } from '../vf/claims.ts';
@@ -20,7 +21,7 @@ import { findOnHost } from '../vf/netdev.ts';
 import { nicUse } from '../vf/nic.ts';
 import { ownerName } from '../vf/owner.ts';
 import { candidates, hostUse, pfsOf, type Pool, poolName } from '../vf/pool.ts';
-import { Failure } from './failure.ts';
+import { Failure, StillHeld } from './failure.ts';
 import { refusePfSettings } from './netdev-only.ts';
 import { recover } from './recovery.ts';
 import type { Caller, Wish } from './wish.ts';
@@ -97,33 +98,45 @@ async function take(host: Host, pci: string, caller: Caller, find: () => Vf): Pr
   }
 }
 
+/** A claimed VF whose pod is gone and that is not back yet is waited for, because a refused ADD is tried again only after seconds. */
+const goingPatienceMs = 2_000;
+
 /**
  * Takes a free VF of a pool. The VF's own lock decides: whoever gets it first has the VF, the others go on to the next one, so there is
- * nothing to wait for. Claimed ones are looked at only when no other is left: their pods may be gone.
+ * nothing to wait for. Claimed ones are looked at only when no other is left: their pods may be gone, or just going.
  */
 async function takeFree(host: Host, pool: Pool, wish: Wish, caller: Caller): Promise<Chosen> {
-  const { dpdk } = wish;
   const all = candidates(host, pool);
   refusePfSettings(wish, all);
   const claimed = new Set(listClaims(host));
   const reasons = new Map<string, string>();
-  for (const vf of all) {
-    if (claimed.has(vf.pci)) continue;
-    const result = await takeIfFree(host, pool, dpdk, vf.pci, caller);
-    if (typeof result === 'object') return result;
-    reasons.set(vf.pci, result);
-  }
-  for (const vf of all) {
-    if (!claimed.has(vf.pci)) continue;
-    const result = await takeIfFree(host, pool, dpdk, vf.pci, caller);
-    if (typeof result === 'object') return result;
-    reasons.set(vf.pci, result);
-  }
-  throw exhausted(host, pool, all, reasons);
+  const going = new Set<string>();
+  const firstOf = async (vfs: readonly Vf[], patienceMs: number): Promise<Chosen | undefined> => {
+    const deadline = nowMs() + patienceMs;
+    for (const { pci } of vfs) {
+      const result = await takeIfFree(host, pool, wish.dpdk, pci, caller, Math.max(deadline - nowMs(), 0));
+      if (!('why' in result)) return result;
+      reasons.set(pci, result.why);
+      if (result.isGoing) going.add(pci);
+    }
+    return undefined;
+  };
+  const found =
+    (await firstOf(
+      all.filter(({ pci }) => !claimed.has(pci)),
+      0,
+    )) ??
+    (await firstOf(
+      all.filter(({ pci }) => claimed.has(pci)),
+      0,
+    )) ??
+    (await firstOf(
+      all.filter(({ pci }) => going.has(pci)),
+      goingPatienceMs,
+    ));
+  if (!found) throw exhausted(host, pool, all, reasons);
+  return found;
 }
-
-/** A pool has other VFs, and its ADD is tried again: a dying pod's VF is waited for only shortly. */
-const poolPatienceMs = 300;
 
 /** Locks a VF if it is free; else tells why it is not. */
 async function takeIfFree(
@@ -132,19 +145,20 @@ async function takeIfFree(
   dpdk: DpdkWish | undefined,
   pci: string,
   caller: Caller,
-): Promise<Chosen | string> {
+  patienceMs: number,
+): Promise<Chosen | { why: string; isGoing?: boolean }> {
   const lock = lockVf(host, pci, 0);
-  if (!lock) return 'another process is working on it';
+  if (!lock) return { why: 'another process is working on it' };
   try {
-    await recover(host, pci, lock, caller, poolPatienceMs);
+    await recover(host, pci, lock, caller, patienceMs);
     const vf = findDevice(host.sys, pci); // only now: a recovery may have changed its driver
     const why = await unfit(host, pool, dpdk, vf);
     if (why === undefined) return chosen(vf, lock);
     lock[Symbol.dispose]();
-    return why;
+    return { why };
   } catch (error) {
     lock[Symbol.dispose]();
-    if (error instanceof Failure) return error.message;
+    if (error instanceof Failure) return { why: error.message, isGoing: error instanceof StillHeld };
     throw error;
   }
 }

@@ -44,7 +44,7 @@ function isSelected(vf: Vf, pool: Pool, selector: PfSelector): boolean {
 
 /** What a pool takes from, for messages. */
 export function poolName({ pfs, devices }: Pool): string {
-  return devices ? `"devices": ${devices.join(', ')}` : pfs.map(({ pf }) => pf).join(', ');
+  return devices ? `"devices": ${devices.join(', ')}` : [...new Set(pfs.map(({ pf }) => pf))].join(', ');
 }
 
 /**

@@ -29,6 +29,10 @@ describe('pools', () => {
     expect((await node.cni('ADD', 'k', { pf, driver: 'vfio-pci' })).answer?.details).toContain(
       'its driver is igbvf, not vfio-pci',
     );
+    const twice = [`${pf}#0`, `${pf}#1`];
+    expect((await node.cni('ADD', 'k', { pf: twice, driver: 'vfio-pci' })).answer?.msg).toBe(
+      `No VF of ${pf} is free: all 2 are in use`,
+    );
     expect((await node.cni('ADD', 'k', { pf, vf: 6 })).answer).toMatchObject({ code: 100 });
     await expectPristine();
   });
@@ -52,6 +56,24 @@ describe('pools', () => {
     // Up with nothing but a link-local address is not in use.
     expect((await node.add('l', { pf, vf: 1 })).interfaces?.[0]?.pciID).toBe(vfPci(0, 1));
     await node.del('l', {});
+    await expectPristine();
+  });
+
+  // A refused ADD is tried again only after seconds.
+  test('a VF whose pod is just going is waited for, also where another never comes back', async () => {
+    await node.pods('e', 'f', 'g');
+    const pool = { pf: [`${pf}#0`, `${pf}#1`] };
+    await node.add('e', pool);
+    await node.add('f', pool);
+    const hold = (pod: string, seconds: number) =>
+      `ip netns exec ${pod} sh -c 'touch /run/in-${pod}; exec sleep ${seconds}' > /dev/null 2>&1 & echo $! > /run/${pod}.pid
+      until [ -e /run/in-${pod} ]; do sleep 0.02; done; ip netns del ${pod}`;
+    await node.sh(`${hold('e', 1000)}; ${hold('f', 1)}`);
+    const { interfaces } = await node.add('g', pool);
+    expect(interfaces?.[0]?.pciID).toMatch(/^0000:01:10/);
+    await node.sh('kill $(cat /run/e.pid)');
+    for (const pod of ['e', 'f', 'g']) await node.del(pod, {});
+    await node.sh('ip netns del g');
     await expectPristine();
   });
 
