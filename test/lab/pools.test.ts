@@ -68,7 +68,7 @@ describe('pools', () => {
     const hold = (pod: string, seconds: number) =>
       `ip netns exec ${pod} sh -c 'touch /run/in-${pod}; exec sleep ${seconds}' > /dev/null 2>&1 & echo $! > /run/${pod}.pid
       until [ -e /run/in-${pod} ]; do sleep 0.02; done; ip netns del ${pod}`;
-    await node.sh(`${hold('e', 1000)}; ${hold('f', 1)}`);
+    await node.sh(`${hold('e', 1000)}; ${hold('f', 0.8)}`);
     const { interfaces } = await node.add('g', pool);
     expect(interfaces?.[0]?.pciID).toMatch(/^0000:01:10/);
     await node.sh('kill $(cat /run/e.pid)');

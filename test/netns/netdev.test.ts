@@ -5,6 +5,7 @@ import type { Link } from '../../src/kernel/link-message.ts';
 import { changeAltnames, getLinkByName } from '../../src/kernel/link.ts';
 import type { Netns } from '../../src/kernel/netns.ts';
 import { Sysfs } from '../../src/kernel/sysfs.ts';
+import { system } from '../../src/kernel/system.ts';
 import { configureIp, prepareLink } from '../../src/vf/addressing.ts';
 import { announce } from '../../src/vf/announce.ts';
 import type { Host } from '../../src/vf/host.ts';
@@ -403,8 +404,14 @@ describe('announce()', () => {
       host.ip('link', 'add', 'peer', 'type', 'veth', 'peer', 'name', 'net1', 'netns', pod.name);
       pod.ip('link', 'set', 'net1', 'up'); // its peer is down: no carrier
       using netns = pod.open();
-      expect(announce(netns, await linkOf(netns, 'net1'), [Uint8Array.of(10, 0, 0, 1)])).toBe(false);
+      const { ifindex } = await linkOf(netns, 'net1');
+      const frames = [{ protocol: 0x0806, to: new Uint8Array(6), bytes: new Uint8Array(28) }];
+      const { path, identity } = netns;
+      const isSent = netns.inside(() =>
+        system.announce('net1', ifindex, frames, 60_000, path, identity.inode),
+      );
+      expect(isSent).toBe(false);
     }
-    await expect.poll(() => host.ipJson('link', 'show').length, { timeout: 1000 }).toBe(1); // lo
+    await expect.poll(() => host.ipJson('link', 'show').length, { timeout: 10_000 }).toBe(1); // lo
   });
 });
