@@ -1,64 +1,27 @@
-import { Failure } from '../attach/failure.ts';
 import { ipamType } from '../attach/ipam-plugin.ts';
-import { exhausted, refuseBusyPf, unfit } from '../attach/choose.ts';
-import { type NetConf, parseConfig } from '../cni/config.ts';
-import { toCniError } from '../cni/error-codes.ts';
-import { Code, CniError } from '../cni/errors.ts';
-import { ipamCallOf } from '../cni/ipam.ts';
-import { refusePfSettings } from '../attach/netdev-only.ts';
 import { makePlan, type Plan, refuseUnfit } from '../attach/plan.ts';
 import { type Wish, wishesOf } from '../attach/wish.ts';
+import { type NetConf, parseConfig } from '../cni/config.ts';
+import { toCniError } from '../cni/error-codes.ts';
+import { Code } from '../cni/errors.ts';
+import { ipamCallOf } from '../cni/ipam.ts';
 import { parseRequest, type Request } from '../cni/request.ts';
 import { formatResult } from '../cni/result.ts';
 import { readFile } from '../kernel/files.ts';
-import { readStdin } from '../kernel/streams.ts';
 import { IFF_UP } from '../kernel/link-message.ts';
 import { Log } from '../kernel/log.ts';
 import { hasDriver } from '../kernel/pci-driver.ts';
 import { printable } from '../kernel/printable.ts';
 import { findProgram } from '../kernel/process.ts';
+import { readStdin } from '../kernel/streams.ts';
 import type { Host } from '../vf/host.ts';
-import {
-  findDevice,
-  findPf,
-  isNic,
-  NotUsable,
-  pfName,
-  standsAlone,
-  type Vf,
-  vfName,
-  wholePf,
-} from '../vf/inventory.ts';
-import { candidates, type Pool } from '../vf/pool.ts';
-import { changes, type VfSettings } from '../vf/settings.ts';
-import { type Flags, type Outcome, wrongUsage } from './usage.ts';
+import { pfName, type Vf } from '../vf/inventory.ts';
+import type { VfSettings } from '../vf/settings.ts';
+import { chooseDry } from './dry-choice.ts';
 import { type Config, parseNetwork } from './network.ts';
-import { type Device, survey } from './survey.ts';
-import { nickname } from './device-owner.ts';
-import { paint, printableLines, type Style } from './table.ts';
-
-interface Refusal {
-  readonly code: number;
-  readonly message: string;
-  readonly details?: string | undefined;
-}
-
-/** What would be made of a device. */
-interface DeviceVerdict {
-  readonly takes: Vf;
-  /** What would be programmed, and what is. */
-  readonly sets: VfSettings;
-  readonly is: VfSettings;
-}
-
-/** What an ADD of one plugin of a network would do here. */
-export interface Verdict {
-  readonly type: string;
-  /** One device, or the two of a bond. */
-  readonly devices: readonly DeviceVerdict[];
-  readonly refused: readonly Refusal[];
-  readonly notes: readonly string[];
-}
+import { paint } from './table.ts';
+import { type Flags, type Outcome, wrongUsage } from './usage.ts';
+import { type DeviceVerdict, formatVerdict, type Refusal, toJson, type Verdict } from './verdict.ts';
 
 const pluginFolders = '/opt/cni/bin:/usr/lib/cni';
 
@@ -201,145 +164,4 @@ function doubts(
   if (userspace !== undefined && !hasDriver(host.sys, userspace))
     notes.push(`the driver ${userspace} is not loaded: an ADD calls modprobe`);
   return notes;
-}
-
-/** Chooses as an ADD would, but takes nothing. @throws CniError; NotUsable */
-async function chooseDry(
-  host: Host,
-  wish: Wish,
-  getsDevice: boolean,
-  notes: string[],
-  taken: readonly string[],
-): Promise<Vf | undefined> {
-  const { device: asked } = wish;
-  switch (asked?.kind) {
-    case 'vf':
-      findDevice(host.sys, asked.pci);
-      return named(await survey(host), asked.pci, notes);
-    case 'pf': {
-      const pf = wholePf(findPf(host.sys, asked.pf));
-      const devices = await survey(host);
-      named(devices, pf.pci, notes);
-      // It puts aside what it cannot read.
-      if (!devices.some(({ state }) => state === 'unreadable')) await refuseBusyPf(host, pf);
-      return pf;
-    }
-    case 'pool':
-      return pooled(host, asked.pool, wish, notes, taken);
-    case undefined:
-      if (getsDevice) {
-        notes.push('Multus will add the device that the device plugin chooses: --device VF checks one');
-        return undefined;
-      }
-      throw new CniError(
-        Code.InvalidConfig,
-        'Invalid network configuration: it names no device: "deviceID" is usually put there by Multus, ' +
-          'for a NetworkAttachmentDefinition with the annotation k8s.v1.cni.cncf.io/resourceName ' +
-          '(--device VF checks as if it had); "pf" takes a free VF without a device plugin',
-      );
-  }
-}
-
-/**
- * A device that is asked for by its address: whoever has it must not have it any more.
- * @throws CniError 11
- */
-function named(devices: readonly Device[], pci: string, notes: string[]): Vf {
-  const device = devices.find(({ vf }) => vf.pci === pci);
-  if (!device) throw new NotUsable(`${pci} is no network device`);
-  const { vf, state, why, owner } = device;
-  const whose = nickname(owner) ?? owner?.netns;
-  if (state === 'attached' || state === 'busy' || state === 'held')
-    throw new Failure('busy', `${vfName(vf)} belongs to ${whose}: ${why}`);
-  if (state === 'stale') notes.push(`${vfName(vf)} would first be given back; it was of ${whose}: ${why}`);
-  else if (state === 'foreign' && !isNic(vf))
-    notes.push(`the host uses ${vfName(vf)}: ${why}; named by its address it is taken all the same`);
-  else if (state === 'unreadable') notes.push(`${why}: it would be put aside`);
-  return vf;
-}
-
-/**
- * The VF that a pool would give: a free one, else one whose claim is stale.
- * @throws CniError 11; NotUsable
- */
-async function pooled(
-  host: Host,
-  pool: Pool,
-  wish: Wish,
-  notes: string[],
-  taken: readonly string[],
-): Promise<Vf> {
-  const { dpdk } = wish;
-  const all = candidates(host, pool);
-  refusePfSettings(wish, all);
-  const devices = await survey(host);
-  const stateOf = (vf: Vf) => devices.find((device) => device.vf.pci === vf.pci);
-  const isClaimed = (vf: Vf) => stateOf(vf)?.claim !== undefined;
-  const reasons = new Map<string, string>();
-  for (const vf of [...all.filter((vf) => !isClaimed(vf)), ...all.filter(isClaimed)]) {
-    const device = stateOf(vf);
-    const isTaken = ['attached', 'busy', 'held'].includes(device?.state ?? '');
-    const why = taken.includes(vf.pci)
-      ? 'the bond has it already'
-      : isTaken
-        ? `${nickname(device?.owner)}: ${device?.why}`
-        : await unfit(host, pool, dpdk, vf);
-    if (why !== undefined) {
-      reasons.set(vf.pci, why);
-      continue;
-    }
-    if (device?.state === 'stale') notes.push(`${vfName(vf)} would first be given back: ${device.why}`);
-    const free = devices.filter(
-      ({ vf: { pci }, state }) => state === 'free' && all.some((one) => one.pci === pci),
-    );
-    notes.push(
-      `${free.length} of the ${all.length} ${pool.devices ? 'devices' : 'VFs'} of the pool are free`,
-    );
-    return vf;
-  }
-  throw exhausted(host, pool, all, reasons);
-}
-
-function toJson({ type, devices, refused, notes }: Verdict): object {
-  const [first = { takes: undefined, sets: {}, is: {} }, second] = devices.map(deviceToJson);
-  return { type, wouldWork: refused.length === 0, ...first, second, refused, notes };
-}
-
-function deviceToJson({ takes, sets, is }: DeviceVerdict): object {
-  const vf = {
-    pci: takes.pci,
-    index: standsAlone(takes) ? undefined : takes.index,
-    pf: isNic(takes) ? undefined : { pci: takes.pf.pci, ifname: takes.pf.ifname },
-    driver: takes.driver,
-    netdev: takes.ifnames[0],
-  };
-  return { takes: vf, sets, is };
-}
-
-function formatVerdict({ type, devices, refused, notes }: Verdict, which: string, style: Style): string {
-  const rows: [string, string][] = [];
-  for (const { takes, sets, is } of devices) {
-    rows.push([
-      'takes',
-      `${vfName(takes)}, driver ${takes.driver ?? 'none'}, netdev ${takes.ifnames[0] ?? 'none'}`,
-    ]);
-    const programmed = changes(is, sets);
-    for (const key of Object.keys(programmed) as (keyof VfSettings)[])
-      rows.push([
-        'sets',
-        `${key} ${text(programmed[key])} (now ${is[key] === undefined ? 'unknown' : text(is[key])})`,
-      ]);
-  }
-  for (const note of notes) rows.push(['note', note]);
-  for (const { code, message, details } of refused)
-    rows.push(['refused', `${message} (code ${code})${details === undefined ? '' : `\n${details}`}`]);
-  const lines = rows.map(([name, value]) => {
-    const label = paint(style, name === 'refused' ? 'red' : 'dim', name.padEnd(9));
-    return `  ${label}${printableLines(value).replaceAll('\n', `\n${' '.repeat(11)}`)}\n`;
-  });
-  return `${paint(style, 'bold', `Plugin ${which}: ${type}`)}\n${lines.join('')}`;
-}
-
-function text(value: unknown): string {
-  return JSON.stringify(value).replaceAll('"', '');
 }

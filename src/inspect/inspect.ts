@@ -12,7 +12,8 @@ import { openPodOf } from '../attach/pod.ts';
 import { type Flags, type Outcome, wrongUsage } from './usage.ts';
 import { formatVlan, toJson } from './list.ts';
 import { select } from './select.ts';
-import { type Device, survey } from './survey.ts';
+import type { Device } from './device.ts';
+import { survey } from './survey.ts';
 import { formatAge, formatTable, paint, type Style } from './table.ts';
 
 /** What only `sriov inspect` looks up. */

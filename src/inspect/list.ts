@@ -5,7 +5,8 @@ import { isNic, standsAlone } from '../vf/inventory.ts';
 import { ownerName } from '../vf/owner.ts';
 import type { VfSettings } from '../vf/settings.ts';
 import type { Flags, Outcome } from './usage.ts';
-import { type Device, type State, survey } from './survey.ts';
+import type { Device, State } from './device.ts';
+import { survey } from './survey.ts';
 import { type Cell, type Colour, formatAge, formatTable, type Style } from './table.ts';
 
 /** `sriov list`: every PF, VF and NIC of the host, and whose it is. */

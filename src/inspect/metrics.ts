@@ -10,7 +10,8 @@ import type { Host } from '../vf/host.ts';
 import { isNetdevOf, type Pf } from '../vf/inventory.ts';
 import { type DeviceOwner, nickname } from './device-owner.ts';
 import { type Family, formatMetrics, type Sample } from './open-metrics.ts';
-import { type Device, type State, survey } from './survey.ts';
+import type { Device, State } from './device.ts';
+import { survey } from './survey.ts';
 import type { Flags, Outcome } from './usage.ts';
 
 /** Who has counted: the PF, which sees a VF whoever drives it, or the VF's own netdev, as long as it has one. */

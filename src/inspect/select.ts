@@ -1,7 +1,7 @@
 import type { Host } from '../vf/host.ts';
 import { devicePath, functionBehind, NotUsable, parsePci } from '../vf/inventory.ts';
 import { parsePfSelector } from '../vf/pool.ts';
-import { type Device } from './survey.ts';
+import type { Device } from './device.ts';
 
 /**
  * The devices that an operator means: by PCI address, PF#INDEX, netdev name on the host,

@@ -7,7 +7,8 @@ import type { Host } from '../vf/host.ts';
 import { devicePath, findPf, listVfs, NotUsable, type Pf, pfName } from '../vf/inventory.ts';
 import { type Flags, type Outcome, wrongUsage } from './usage.ts';
 import { formatList, toJson } from './list.ts';
-import { type Device, survey } from './survey.ts';
+import type { Device } from './device.ts';
+import { survey } from './survey.ts';
 import { nickname } from './device-owner.ts';
 import { paint } from './table.ts';
 

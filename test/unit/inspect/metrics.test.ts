@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { familiesOf, type Measured, readCounters } from '../../../src/inspect/metrics.ts';
 import { formatMetrics } from '../../../src/inspect/open-metrics.ts';
-import type { Device } from '../../../src/inspect/survey.ts';
+import type { Device } from '../../../src/inspect/device.ts';
 import { IFF_UP, type Link } from '../../../src/kernel/link-message.ts';
 import type { PodClaim } from '../../../src/vf/claim.ts';
 import { parseOpenMetrics, type ReadFamily, valueOf } from '../../support/open-metrics.ts';

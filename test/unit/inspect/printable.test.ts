@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { formatDevice } from '../../../src/inspect/inspect.ts';
 import { formatList } from '../../../src/inspect/list.ts';
-import type { Device } from '../../../src/inspect/survey.ts';
+import type { Device } from '../../../src/inspect/device.ts';
 import { formatTable, paint } from '../../../src/inspect/table.ts';
 import type { Link } from '../../../src/kernel/link-message.ts';
 import { seeded } from '../../support/random.ts';

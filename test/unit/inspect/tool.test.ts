@@ -4,7 +4,7 @@ import { runTool } from '../../../src/inspect/cli.ts';
 import { manuals } from '../../../src/inspect/help.ts';
 import { formatList, formatVlan, toJson } from '../../../src/inspect/list.ts';
 import { select } from '../../../src/inspect/select.ts';
-import type { Device } from '../../../src/inspect/survey.ts';
+import type { Device } from '../../../src/inspect/device.ts';
 import { formatAge, formatTable } from '../../../src/inspect/table.ts';
 import { refuseInUse } from '../../../src/inspect/vfs.ts';
 import type { Link } from '../../../src/kernel/link-message.ts';
