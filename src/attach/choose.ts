@@ -111,9 +111,13 @@ async function takeFree(host: Host, pool: Pool, wish: Wish, caller: Caller): Pro
   const claimed = new Set(listClaims(host));
   const reasons = new Map<string, string>();
   const going = new Set<string>();
-  const firstOf = async (vfs: readonly Vf[], patienceMs: number): Promise<Chosen | undefined> => {
+  const firstOf = async (
+    isNext: (pci: string) => boolean,
+    patienceMs: number,
+  ): Promise<Chosen | undefined> => {
     const deadline = nowMs() + patienceMs;
-    for (const { pci } of vfs) {
+    for (const { pci } of all) {
+      if (!isNext(pci)) continue;
       const result = await takeIfFree(host, pool, wish.dpdk, pci, caller, Math.max(deadline - nowMs(), 0));
       if (!('why' in result)) return result;
       reasons.set(pci, result.why);
@@ -122,18 +126,9 @@ async function takeFree(host: Host, pool: Pool, wish: Wish, caller: Caller): Pro
     return undefined;
   };
   const found =
-    (await firstOf(
-      all.filter(({ pci }) => !claimed.has(pci)),
-      0,
-    )) ??
-    (await firstOf(
-      all.filter(({ pci }) => claimed.has(pci)),
-      0,
-    )) ??
-    (await firstOf(
-      all.filter(({ pci }) => going.has(pci)),
-      goingPatienceMs,
-    ));
+    (await firstOf((pci) => !claimed.has(pci), 0)) ??
+    (await firstOf((pci) => claimed.has(pci), 0)) ??
+    (await firstOf((pci) => going.has(pci), goingPatienceMs));
   if (!found) throw exhausted(host, pool, all, reasons);
   return found;
 }
