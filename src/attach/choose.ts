@@ -21,7 +21,7 @@ import { findOnHost } from '../vf/netdev.ts';
 import { nicUse } from '../vf/nic.ts';
 import { ownerName } from '../vf/owner.ts';
 import { candidates, hostUse, pfsOf, type Pool, poolName } from '../vf/pool.ts';
-import { Failure, StillHeld } from './failure.ts';
+import { Claimed, Failure } from './failure.ts';
 import { refusePfSettings } from './netdev-only.ts';
 import { recover } from './recovery.ts';
 import type { Caller, Wish } from './wish.ts';
@@ -153,7 +153,8 @@ async function takeIfFree(
     return { why };
   } catch (error) {
     lock[Symbol.dispose]();
-    if (error instanceof Failure) return { why: error.message, isGoing: error instanceof StillHeld };
+    if (error instanceof Failure)
+      return { why: error.message, isGoing: error instanceof Claimed && error.isGoing };
     throw error;
   }
 }

@@ -36,6 +36,18 @@ export class Failure extends Error {
   }
 }
 
+/** A VF that is claimed, and not stale. */
+export class Claimed extends Failure {
+  override readonly name = 'Claimed';
+  /** Its pod is gone, and the kernel may just be giving the VF back. */
+  readonly isGoing: boolean;
+
+  constructor(message: string, isGoing: boolean) {
+    super('busy', message);
+    this.isGoing = isGoing;
+  }
+}
+
 /** Somebody still holds the VF: nothing may be given back, or a tenant would sit on the untagged network. */
 export class StillHeld extends Failure {
   override readonly name = 'StillHeld';

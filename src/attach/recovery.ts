@@ -3,7 +3,7 @@ import { type Claim, LaterClaim, UnreadableClaim } from '../vf/claim.ts';
 import { readClaim, setAside } from '../vf/claims.ts';
 import type { Host } from '../vf/host.ts';
 import { ownerName } from '../vf/owner.ts';
-import { Failure, StillHeld } from './failure.ts';
+import { Claimed, Failure } from './failure.ts';
 import { goPluginNetns } from './go-cache.ts';
 import { goLeftovers, recoverGoLeftover } from './go-plugin.ts';
 import { release } from './release.ts';
@@ -15,7 +15,7 @@ import type { Caller } from './wish.ts';
  * attached it. Called under the VF's lock. What was done to the VF last is undone first. An address that cannot be freed is logged and kept
  * as a lease.
  * @param patienceMs how long to wait for a VF whose pod is just going
- * @throws StillHeld if its pod is gone but not the VF from it; Failure `busy` if somebody has it, `incomplete` if it could not be given back
+ * @throws Claimed if somebody has the VF; Failure `busy` likewise, `incomplete` if it could not be given back; StillHeld
  */
 export async function recover(
   host: Host,
@@ -46,9 +46,8 @@ async function releaseStale(
 ): Promise<void> {
   const { pci } = claim.vf;
   const { state, why } = await standingOf(host, claim, patienceMs);
-  const belongs = `VF ${pci} belongs to ${ownerName(claim)}: ${why}`;
-  if (state === 'held') throw new StillHeld(belongs);
-  if (state === 'live') throw new Failure('busy', belongs);
+  if (state !== 'stale')
+    throw new Claimed(`VF ${pci} belongs to ${ownerName(claim)}: ${why}`, state === 'held');
   host.log.warning('stale claim', { vf: pci, owner: ownerName(claim), why });
   await release(host, claim, lock, caller);
 }

@@ -66,7 +66,9 @@ function messageOf(node: ts.Node, text: string): { text: string; ofError: boolea
       : { text, ofError: false };
   // Its first argument is the kind.
   if (maker === 'Failure') return { text, ofError: parent.arguments?.[1] === node };
-  const isError = /Error$|^(NotUsable|Unsupported|PathRefused|StillHeld|CannotLoadAddon)$/.test(maker);
+  const isError = /Error$|^(NotUsable|Unsupported|PathRefused|StillHeld|Claimed|CannotLoadAddon)$/.test(
+    maker,
+  );
   const first = parent.arguments?.find((argument) => literal(argument) !== undefined);
   return { text, ofError: isError && first === node };
 }
