@@ -345,10 +345,10 @@ describe('without an IOMMU', () => {
     };
     await node.add('a', network);
     expect(await driverOf(node, network.deviceID)).toBe('uio_pci_generic');
-    await node.sh('sleep 1000 < /dev/uio0 > /dev/null 2>&1 & echo $! > /run/holder');
+    const holder = await node.hold('/dev/uio0');
     const { answer } = await node.cni('DEL', 'a', network);
     expect(answer).toMatchObject({ code: 11, msg: expect.stringContaining('sleep (pid') as string });
-    await node.sh('kill $(cat /run/holder)');
+    await node.kill(holder);
     await node.del('a', network);
     expect(difference(pristine, await node.state())).toBe('');
   });

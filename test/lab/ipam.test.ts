@@ -121,11 +121,12 @@ test('as long as the VF is not given back, the address is not freed', async () =
   const env = { CNI_PATH: '/run/early' };
   await node.add('e', config, { env });
   const group = await node.sh(`basename $(readlink /sys/bus/pci/devices/${vfPci(0, 0)}/iommu_group)`);
-  const holder = await node.sh(`sleep 1000 3<> /dev/vfio/${group} > /dev/null 2>&1 & echo $!`);
+  const holder = await node.hold(`/dev/vfio/${group}`);
   const { answer } = await node.cni('DEL', 'e', config, { env });
   expect(answer?.msg).toContain('is still in use');
   expect(await observed()).toBe('started');
-  await node.sh(`kill ${holder}; while [ -e /proc/${holder} ]; do sleep 0.05; done; rm /run/observed`);
+  await node.kill(holder);
+  await node.sh('rm /run/observed');
   await node.del('e', config, { env });
   expect(await observed()).toBe('started\ngoes on');
   await expectPristine();

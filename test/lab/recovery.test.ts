@@ -62,14 +62,15 @@ describe('a pod cannot keep its VF', () => {
       echo vfio-pci > ${device}/driver_override
       echo ${vfPci(0, 0)} > ${device}/driver/unbind
       echo ${vfPci(0, 0)} > /sys/bus/pci/drivers_probe
-      [[ $(readlink ${device}/driver) == */vfio-pci ]]
-      sleep 1000 < /dev/vfio/$(basename $(readlink ${device}/iommu_group)) > /dev/null 2>&1 & echo $! > /run/vmm.pid`);
+      [[ $(readlink ${device}/driver) == */vfio-pci ]]`);
+    const group = await node.sh(`basename $(readlink ${device}/iommu_group)`);
+    const vmm = await node.hold(`/dev/vfio/${group}`);
     const held = await node.cni('DEL', pod, named(0));
     expect(held.answer).toMatchObject({
       code: 11,
       msg: expect.stringMatching(/sleep .* has it open/) as string,
     });
-    await node.sh('kill $(cat /run/vmm.pid)');
+    await node.kill(vmm);
     await node.del(pod, named(0));
     await everythingAsBefore();
   });

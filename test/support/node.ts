@@ -146,6 +146,20 @@ export class TestNode implements AsyncDisposable {
     return this.machine.output(`set -euo pipefail\n${script}`);
   }
 
+  /** Starts a "sleep" that has a file open as soon as this returns; its pid. */
+  hold(path: string): Promise<string> {
+    return this.sh(`sleep 1000 < ${path} > /dev/null 2>&1 & pid=$!
+      until [[ $(readlink /proc/$pid/fd/0) == ${path} && $(cat /proc/$pid/comm) == sleep ]]; do
+        kill -0 $pid; sleep 0.02
+      done
+      echo $pid`);
+  }
+
+  /** Kills a process; when this returns, it has nothing open any more. */
+  async kill(pid: string): Promise<void> {
+    await this.sh(`kill ${pid}; while [ -e /proc/${pid} ]; do sleep 0.02; done`);
+  }
+
   /** Makes network namespaces for pods. */
   async pods(...names: string[]): Promise<void> {
     await this.sh(names.map((name) => `ip netns add ${name}; ip -n ${name} link set lo up`).join('\n'));
