@@ -116,7 +116,7 @@ function doorOf(node: TestNode, firstPid: string): ErrorDoor {
     clean: async () => {
       await makePod();
       if (descriptors > 0 && (await openDescriptors(descriptors)).length > descriptors)
-        await node.sh(`kill ${pid}; while kill -0 ${pid} 2> /dev/null; do sleep 0.05; done`);
+        await node.kill(pid);
       await startDriver(node);
       pid = await node.sh('cat /run/driver.pid');
       await moveBack(node, 'p');
