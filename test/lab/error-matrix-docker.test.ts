@@ -115,8 +115,7 @@ function doorOf(node: TestNode, firstPid: string): ErrorDoor {
       (await node.sh(`cd /var/lib/cni/sriov; ls claims; ls networks | grep ^${otherNetwork} || true`)) !== '',
     clean: async () => {
       await makePod();
-      if (descriptors > 0 && (await openDescriptors(descriptors)).length > descriptors)
-        await node.kill(pid);
+      if (descriptors > 0 && (await openDescriptors(descriptors)).length > descriptors) await node.kill(pid);
       await startDriver(node);
       pid = await node.sh('cat /run/driver.pid');
       await moveBack(node, 'p');
